@@ -1,0 +1,1 @@
+"""Implementations of the ports: SQL, memory, Ray jobs, Optuna and MLflow, one file each."""

@@ -1,0 +1,1 @@
+"""From an uploaded image to an answer: decoding, preprocessing as in training, prediction."""

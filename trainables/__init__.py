@@ -1,0 +1,1 @@
+"""A PyTorch library that can train one model: families, data, one training loop."""

@@ -1,0 +1,1 @@
+"""One file a dataset; `datasets.py` is the table."""

@@ -1,0 +1,87 @@
+"""What a dataset is: three splits of uint8 images, the task they pose, and how an image becomes an input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.config import Config
+from trainables.preprocessing import Preprocessing
+from trainables.tasks import Task
+
+Progress = Callable[[int, int], None]
+"""Told (items done, items in all) while data is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images uint8 `[n, c, h, w]` and their targets: class indices int64 `[n]`. Both may be memory maps."""
+
+    images: npt.NDArray[np.uint8]
+    targets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset on this machine, ready for training."""
+
+    name: str
+    digest: str
+    task: Task
+    preprocessing: Preprocessing
+    train: Split
+    validation: Split
+    test: Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetConfig(Config):
+    """Base of every dataset's settings. Two equal configs give the same bytes, on any machine."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The dataset's name in the table (`datasets.py`)."""
+
+    @property
+    @abstractmethod
+    def task(self) -> Task:
+        """What a model is asked about this dataset's images."""
+
+    @property
+    @abstractmethod
+    def preprocessing(self) -> Preprocessing:
+        """How one of its images becomes a model's input."""
+
+    @abstractmethod
+    def load(self, root: Path, progress: Progress | None = None) -> Dataset:
+        """The dataset, made under `root` first if it is not there yet; its arrays are memory-mapped.
+
+        Raises:
+            DataUnavailable: files that must be there are not, and cannot be fetched.
+        """
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as plain data, its `name` first."""
+        return {"name": self.name, **Config.to_dict(self)}
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that name the content: equal configs have equal digests."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class DataUnavailable(Exception):  # noqa: N818 - it says what is the matter
+    """The files of a dataset are neither here nor to be had; the message says which, and where to put them."""

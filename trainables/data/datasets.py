@@ -1,0 +1,12 @@
+"""The table of datasets: name -> config class. A new dataset is one file here and one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trainables.data.dataset import DatasetConfig
+from trainables.data.digits import Digits
+
+DATASETS: Mapping[str, type[DatasetConfig]] = {
+    "digits": Digits,
+}

@@ -1,0 +1,108 @@
+"""One point of a sweep, whole: which model, trained how, on which data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from trainables.config import Config, ConfigError, Fault, nearest, setting
+from trainables.data.dataset import DatasetConfig
+from trainables.data.datasets import DATASETS
+from trainables.families import FAMILIES
+from trainables.family import FamilyConfig
+
+SECTIONS = ("model", "train", "data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig(Config):
+    """How a model is trained."""
+
+    optimizer: Literal["adam", "sgd"] = setting("adam", help="the update rule")
+    learning_rate: float = setting(1e-3, above=0, help="step size")
+    momentum: float = setting(0.9, at_least=0, below=1, help="of SGD; Adam does not use it")
+    weight_decay: float = setting(0.0, at_least=0, help="L2 penalty added to the gradient")
+    batch_size: int = setting(196, at_least=1, help="images a step")
+    max_epochs: int = setting(80, at_least=1, help="passes over the training images, at most")
+    patience: int | None = setting(
+        None, at_least=1, help="epochs without a better `monitor` before training ends; none: never"
+    )
+    monitor: Literal["validation/loss", "validation/accuracy"] = setting(
+        "validation/accuracy", help="what tells the best epoch, whose weights are kept"
+    )
+    seed: int = setting(0, at_least=0, help="of initialisation and data order")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialConfig:
+    """The three parts of a trial. Dotted names address their settings: `train.learning_rate`."""
+
+    family: str
+    model: FamilyConfig
+    train: TrainConfig
+    data: DatasetConfig
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A trial from `{family, model, train, data}`; parts left out take their defaults.
+
+        Raises:
+            ConfigError: with every fault of all the parts, each with its path.
+        """
+        faults = [
+            Fault((str(key),), f"unknown section {key!r}; {nearest(str(key), ('family', *SECTIONS))}")
+            for key in values
+            if key not in ("family", *SECTIONS)
+        ]
+        family, data = values.get("family"), values.get("data", {})
+        name = data.get("name") if isinstance(data, Mapping) else None
+        if family not in FAMILIES:
+            faults.append(Fault(("family",), f"unknown family {family!r}; {nearest(str(family), list(FAMILIES))}"))
+        if name not in DATASETS:
+            faults.append(Fault(("data", "name"), f"unknown dataset {name!r}; {nearest(str(name), list(DATASETS))}"))
+        kinds: dict[str, type[Config]] = {"train": TrainConfig}
+        sections: dict[str, Any] = {"train": values.get("train", {})}
+        if family in FAMILIES:
+            kinds["model"], sections["model"] = FAMILIES[str(family)], values.get("model", {})
+        if name in DATASETS:
+            kinds["data"] = DATASETS[str(name)]
+            sections["data"] = {key: value for key, value in data.items() if key != "name"}
+        parts: dict[str, Any] = {}
+        for section, kind in kinds.items():
+            try:
+                parts[section] = kind.from_dict(sections[section])
+            except ConfigError as error:
+                faults.extend(fault.under(section) for fault in error.faults)
+        if faults:
+            raise ConfigError(faults)
+        return cls(family=str(family), **parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `from_dict` reads back to an equal trial."""
+        return {
+            "family": self.family,
+            "model": self.model.to_dict(),
+            "train": self.train.to_dict(),
+            "data": self.data.to_dict(),
+        }
+
+
+def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"train.pull.end": 1}` as `{"train": {"pull": {"end": 1}}}`.
+
+    Raises:
+        ValueError: one name is both a value and a group, as in `{"a": 1, "a.b": 2}`.
+    """
+    nested: dict[str, Any] = {}
+    for name, value in dotted.items():
+        *groups, leaf = name.split(".")
+        here = nested
+        for group in groups:
+            here = here.setdefault(group, {})
+            if not isinstance(here, dict):
+                raise ValueError(f"{name!r} needs {group!r} to be a group, but it has a value")
+        if leaf in here:
+            raise ValueError(f"{name!r} is both a value and a group")
+        here[leaf] = value
+    return nested
