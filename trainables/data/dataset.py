@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images uint8 `[n, c, h, w]` and their targets: class indices int64 `[n]`. Both may be memory maps."""
+    """Images uint8 `[n, c, h, w]` and their targets: class indices int64 `[n]`. Both may be read-only memory maps."""
 
     images: npt.NDArray[np.uint8]
     targets: npt.NDArray[np.int64]
@@ -49,6 +49,9 @@ class Dataset:
 class DatasetConfig(Config):
     """Base of every dataset's settings. Two equal configs give the same bytes, on any machine."""
 
+    RECIPE: ClassVar[int] = 1
+    """Raised by a dataset whenever the same config begins to give other bytes."""
+
     @property
     @abstractmethod
     def name(self) -> str:
@@ -69,7 +72,7 @@ class DatasetConfig(Config):
         """The dataset, made under `root` first if it is not there yet; its arrays are memory-mapped.
 
         Raises:
-            DataUnavailable: files that must be there are not, and cannot be fetched.
+            DataUnavailable: files that must be there are not and cannot be fetched, or `root` cannot hold them.
         """
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,7 +82,7 @@ class DatasetConfig(Config):
     @property
     def digest(self) -> str:
         """16 hex digits that name the content: equal configs have equal digests."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        text = json.dumps({"recipe": self.RECIPE, **self.to_dict()}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

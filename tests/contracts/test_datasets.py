@@ -1,0 +1,146 @@
+"""What every dataset in the table promises."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainables.config import ConfigError
+from trainables.data.dataset import Dataset, DatasetConfig
+from trainables.data.datasets import DATASETS
+
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "digits": {"image_size": 16, "train": 300, "validation": 60, "test": 40},
+}
+"""A small config of every dataset; a new row in the table needs one here."""
+
+DIGESTS = {
+    "digits": "031783cc5fff2f4c",
+}
+"""Digests of the small configs: they name folders on users' disks and may not change by accident."""
+
+CONTENT = {
+    "digits": "be99349fb3cd2a4f",
+}
+"""Hashes of the small datasets: the same config gives the same bytes on every machine and with every release."""
+
+IMPOSSIBLE = [
+    (name, count, value, "need") for name in SMALL for count in ("train", "validation", "test") for value in (0, -1)
+]
+
+
+def small(name: str) -> DatasetConfig:
+    """The small config of a dataset."""
+    return DATASETS[name].from_dict(SMALL[name])
+
+
+def content(dataset: Dataset) -> str:
+    """A hash of every byte of a dataset."""
+    digest = hashlib.sha256()
+    for split in (dataset.train, dataset.validation, dataset.test):
+        digest.update(split.images.tobytes())
+        digest.update(split.targets.tobytes())
+    return digest.hexdigest()[:16]
+
+
+@pytest.fixture(scope="module", params=sorted(DATASETS))
+def loaded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Dataset, DatasetConfig, Path]:
+    """Every dataset once, small: itself, its config and its root."""
+    root = tmp_path_factory.mktemp(request.param)
+    config = small(request.param)
+    return config.load(root), config, root
+
+
+def test_every_dataset_has_a_small_config_here() -> None:
+    """A dataset added to the table is covered by this file, or this test fails."""
+    assert set(SMALL) == set(DATASETS)
+
+
+def test_splits_are_the_images_and_targets_that_the_config_says(loaded: tuple[Dataset, DatasetConfig, Path]) -> None:
+    """Counts, dtypes, shapes and the range of the targets."""
+    dataset, config, _ = loaded
+    assert dataset.name == config.name
+    assert dataset.task == config.task
+    assert dataset.preprocessing == config.preprocessing
+    for name in ("train", "validation", "test"):
+        split = getattr(dataset, name)
+        count = SMALL[config.name][name]
+        assert split.images.dtype == np.uint8
+        assert split.images.shape == (count, *config.preprocessing.input_shape)
+        assert split.targets.dtype == np.int64
+        assert split.targets.shape == (count,)
+        assert set(np.unique(split.targets)) <= set(range(len(dataset.task.classes)))
+
+
+def test_splits_share_no_image(loaded: tuple[Dataset, DatasetConfig, Path]) -> None:
+    """No image of one split has the bytes of an image of another."""
+    dataset, _, _ = loaded
+    seen = [{image.tobytes() for image in split.images} for split in (dataset.train, dataset.validation, dataset.test)]
+    assert seen[0].isdisjoint(seen[1] | seen[2])
+    assert seen[1].isdisjoint(seen[2])
+
+
+def test_arrays_are_read_only_memory_maps(loaded: tuple[Dataset, DatasetConfig, Path]) -> None:
+    """Trials share one copy in the page cache, and none can spoil it for the others."""
+    dataset, _, _ = loaded
+    assert isinstance(dataset.train.images, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.train.images[0] = 0
+
+
+def test_loading_again_gives_the_same_bytes_and_makes_nothing(loaded: tuple[Dataset, DatasetConfig, Path]) -> None:
+    """The second load opens what the first wrote, without a step of progress."""
+    dataset, config, root = loaded
+    steps: list[tuple[int, int]] = []
+    again = config.load(root, lambda done, total: steps.append((done, total)))
+    assert content(again) == content(dataset)
+    assert steps == []
+
+
+def test_making_it_elsewhere_gives_the_same_bytes(loaded: tuple[Dataset, DatasetConfig, Path], tmp_path: Path) -> None:
+    """Nothing of the content depends on the folder, the time or an earlier run, and progress ends at all images."""
+    dataset, config, _ = loaded
+    steps: list[tuple[int, int]] = []
+    again = config.load(tmp_path, lambda done, total: steps.append((done, total)))
+    assert content(again) == content(dataset)
+    total = sum(SMALL[config.name][split] for split in ("train", "validation", "test"))
+    assert steps[-1] == (total, total)
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+
+
+def test_digest_and_content_are_those_of_the_first_release(loaded: tuple[Dataset, DatasetConfig, Path]) -> None:
+    """A change here must be meant: then raise the dataset's RECIPE and write the new values."""
+    dataset, config, _ = loaded
+    assert (config.digest, content(dataset)) == (DIGESTS[config.name], CONTENT[config.name])
+
+
+def test_another_seed_gives_other_images(loaded: tuple[Dataset, DatasetConfig, Path], tmp_path: Path) -> None:
+    """The seed reaches the content, and the digest tells the two apart."""
+    dataset, config, _ = loaded
+    other = DATASETS[config.name].from_dict({**SMALL[config.name], "seed": 1})
+    assert other.digest != config.digest
+    assert content(other.load(tmp_path)) != content(dataset)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_config_survives_a_round_trip_through_plain_data(name: str) -> None:
+    """What a header or a spec keeps reads back to an equal config."""
+    config = small(name)
+    values = config.to_dict()
+    assert values.pop("name") == name
+    assert DATASETS[name].from_dict(values) == config
+
+
+@pytest.mark.parametrize(("name", "field", "value", "rule"), IMPOSSIBLE)
+def test_impossible_config_names_the_rule(name: str, field: str, value: int, rule: str) -> None:
+    """A config that no data can meet is refused before anything is made."""
+    with pytest.raises(ConfigError, match=rule) as caught:
+        DATASETS[name].from_dict({**SMALL[name], field: value})
+    assert field in {fault.path[0] for fault in caught.value.faults}

@@ -1,0 +1,274 @@
+"""Datasets on disk: made once, found whole or made again, opened in milliseconds.
+
+A dataset is a folder `<name>-<digest>` of `.npy` files (one an array and split, memory-mapped) and a `header.json`
+with its config and a SHA-256 of every block of images. It is written as `<name>-<digest>.partial`, block by block,
+with a journal of the finished blocks, so that a killed run continues where it was; only a whole folder is renamed to
+its name. A file lock lets one process make what others wait for.
+
+Hashing gigabytes at every opening would cost more than reading them, so `verified.json` keeps the size and time of
+change of every file whose blocks were found right; the blocks are hashed again when a file no longer matches it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.data.dataset import Dataset, DatasetConfig, DataUnavailable, Progress, Split
+
+FORMAT = 1
+BLOCK_IMAGES = 500
+
+Make = Callable[[str, int, int], Split]
+"""Images and targets `start` to `stop` of a split, whatever was made before; called from several threads."""
+
+
+def cached(
+    config: DatasetConfig, root: Path, counts: Mapping[str, int], make: Make, progress: Progress | None = None
+) -> Dataset:
+    """The dataset of `config` under `root`, made by `make` if it is not there whole.
+
+    Args:
+        config: names the folder and shapes the images.
+        root: the folder of all datasets.
+        counts: images in `train`, `validation` and `test`.
+        make: makes any range of a split.
+        progress: told of the images done; not called when there is nothing to make.
+
+    Raises:
+        DataUnavailable: `root` cannot be written, or its disk has no room.
+    """
+    folder = root / f"{config.name}-{config.digest}"
+    store = _Store(folder, config.to_dict(), dict(counts), config.preprocessing.input_shape)
+    if not store.is_verified():
+        try:
+            with _locked(folder.with_name(folder.name + ".lock")):
+                if not store.is_verified() and not store.verify():
+                    store.make(make, progress or _tell_nobody)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                size = sum(file.size for file in store.files) / 2**20
+                raise DataUnavailable(f"no room in {root}: {folder.name} needs {size:,.0f} MiB") from error
+            raise DataUnavailable(f"cannot keep {folder.name} in {root}: {error}") from error
+    splits = {
+        name: Split(images=store.open(name, "images"), targets=store.open(name, "targets"))
+        for name in ("train", "validation", "test")
+    }
+    return Dataset(
+        name=config.name, digest=config.digest, task=config.task, preprocessing=config.preprocessing, **splits
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One array of one split: `[n, *item]`, as a `.npy` file whose blocks can be written in any order."""
+
+    split: str
+    array: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}.{self.array}.npy"
+
+    @property
+    def head(self) -> bytes:
+        text = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            text, {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": self.shape}
+        )
+        return text.getvalue()
+
+    @property
+    def item_bytes(self) -> int:
+        return int(np.prod(self.shape[1:])) * np.dtype(self.dtype).itemsize
+
+    @property
+    def size(self) -> int:
+        return len(self.head) + self.shape[0] * self.item_bytes
+
+
+class _Store:
+    def __init__(
+        self, folder: Path, config: Mapping[str, Any], counts: Mapping[str, int], item: tuple[int, int, int]
+    ) -> None:
+        self.folder, self.config, self.counts = folder, config, counts
+        self.files = [
+            file
+            for split, n in counts.items()
+            for file in (
+                _File(split, "images", "uint8", (n, *item)),
+                _File(split, "targets", "<i8", (n,)),
+            )
+        ]
+
+    def open(self, split: str, array: str) -> npt.NDArray[Any]:
+        """The array, memory-mapped and read-only."""
+        opened: npt.NDArray[Any] = np.load(self.folder / f"{split}.{array}.npy", mmap_mode="r", allow_pickle=False)
+        return opened
+
+    def is_verified(self) -> bool:
+        """Whether every file is as it was when its blocks were last found right."""
+        try:
+            return bool(json.loads((self.folder / "verified.json").read_text()) == self._stamp())
+        except (OSError, ValueError):
+            return False
+
+    def verify(self) -> bool:
+        """Whether every block has the checksum that the header gives; remembered for the next opening."""
+        try:
+            header = json.loads((self.folder / "header.json").read_text())
+            if header["format"] != FORMAT or header["config"] != self.config:
+                return False
+            right = all(
+                _hashes(self.folder / file.name, file, header["block_images"]) == header["blocks"][file.name]
+                for file in self.files
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        if right:
+            # A folder that others own may be read-only: then it is hashed at every opening.
+            with suppress(PermissionError):
+                _write_whole(self.folder / "verified.json", json.dumps(self._stamp()).encode())
+        return right
+
+    def _stamp(self) -> dict[str, list[int]]:
+        stats = {file.name: (self.folder / file.name).stat() for file in self.files}
+        return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+    def make(self, make: Make, progress: Progress) -> None:
+        """Write the blocks that the journal of an interrupted run does not hold, then give the folder its name."""
+        partial = self.folder.with_name(self.folder.name + ".partial")
+        shutil.rmtree(self.folder, ignore_errors=True)  # it is there only when it is not whole
+        journal = partial / "journal.jsonl"
+        done = _read_journal(journal) if self._has_begun(partial) else {}
+        if not done:
+            self._begin(partial)
+        blocks = [
+            (split, start, min(start + BLOCK_IMAGES, n))
+            for split, n in self.counts.items()
+            for start in range(0, n, BLOCK_IMAGES)
+        ]
+        made, total = (
+            sum(stop - start for split, start, stop in blocks if (split, start) in done),
+            sum(self.counts.values()),
+        )
+        progress(made, total)
+        with ThreadPoolExecutor(_cpus()) as pool, journal.open("ab") as log:
+            running = {
+                pool.submit(self._write_block, partial, make, block): block for block in blocks if block[:2] not in done
+            }
+            try:
+                for future in as_completed(running):
+                    split, start, stop = running[future]
+                    done[split, start] = future.result()
+                    log.write(json.dumps([split, start, done[split, start]]).encode() + b"\n")
+                    log.flush()
+                    os.fsync(log.fileno())
+                    made += stop - start
+                    progress(made, total)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        self._finish(partial, blocks, done)
+
+    def _has_begun(self, partial: Path) -> bool:
+        try:
+            return all((partial / file.name).stat().st_size == file.size for file in self.files)
+        except OSError:
+            return False
+
+    def _begin(self, partial: Path) -> None:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for file in self.files:
+            with (partial / file.name).open("wb") as out:
+                out.write(file.head)
+                os.posix_fallocate(out.fileno(), 0, file.size)  # a disk without room says so before any work
+
+    def _write_block(self, partial: Path, make: Make, block: tuple[str, int, int]) -> dict[str, str]:
+        split, start, stop = block
+        made = make(split, start, stop)
+        hashes = {}
+        for file in (file for file in self.files if file.split == split):
+            array = np.asarray(getattr(made, file.array), dtype=file.dtype)
+            assert array.shape == (stop - start, *file.shape[1:]), f"{file.name}: made {array.shape}"
+            data = array.tobytes()
+            with (partial / file.name).open("r+b") as out:
+                out.seek(len(file.head) + start * file.item_bytes)
+                out.write(data)
+                out.flush()
+                os.fdatasync(out.fileno())
+            hashes[file.name] = hashlib.sha256(data).hexdigest()
+        return hashes
+
+    def _finish(
+        self, partial: Path, blocks: list[tuple[str, int, int]], done: Mapping[tuple[str, int], Mapping[str, str]]
+    ) -> None:
+        hashes = {
+            file.name: [done[split, start][file.name] for split, start, _ in blocks if split == file.split]
+            for file in self.files
+        }
+        header = {"format": FORMAT, "config": self.config, "block_images": BLOCK_IMAGES, "blocks": hashes}
+        _write_whole(partial / "header.json", json.dumps(header).encode())
+        (partial / "journal.jsonl").unlink()
+        partial.rename(self.folder)
+        _write_whole(self.folder / "verified.json", json.dumps(self._stamp()).encode())
+
+
+def _read_journal(path: Path) -> dict[tuple[str, int], dict[str, str]]:
+    done = {}
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with suppress(ValueError):  # the line that a killed run was writing
+            split, start, hashes = json.loads(line)
+            done[split, start] = hashes
+    return done
+
+
+def _hashes(path: Path, file: _File, block_images: int) -> list[str]:
+    """SHA-256 of every block, or nothing when the file has another size or head."""
+    with path.open("rb") as data:
+        if path.stat().st_size != file.size or data.read(len(file.head)) != file.head:
+            return []
+        blocks = iter(lambda: data.read(block_images * file.item_bytes), b"")
+        return [hashlib.sha256(block).hexdigest() for block in blocks]
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.rename(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _tell_nobody(done: int, total: int) -> None:
+    del done, total
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0))
