@@ -1,0 +1,210 @@
+"""A search space: parameters by name, some of which are there only when others have certain values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from random import Random
+from types import MappingProxyType
+from typing import Any, Self, final
+
+from search_spaces.json_values import SpaceError, SpaceFault, key, plain, same, shown
+from search_spaces.parameters import Choice, Float, Int, parameter_from_dict
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SearchSpace(Mapping[str, Float | Int | Choice]):
+    """A mapping from names to parameters, parents before the parameters whose conditions name them.
+
+    A point is a mapping from names to values; it holds exactly the parameters that are active in it.
+
+    Raises:
+        SpaceError: a condition that names no parameter, can never hold, or leads back to itself.
+    """
+
+    parameters: Mapping[str, Float | Int | Choice]
+
+    def __post_init__(self) -> None:
+        order, faults = _related(self.parameters)
+        if faults:
+            raise SpaceError(faults)
+        object.__setattr__(self, "parameters", MappingProxyType({name: self.parameters[name] for name in order}))
+
+    def __getitem__(self, name: str) -> Float | Int | Choice:
+        return self.parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parameters)
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """The space that plain data describes.
+
+        Raises:
+            SpaceError: with every fault of every parameter and of the conditions between them.
+        """
+        if not isinstance(values, Mapping):
+            raise SpaceError([((), f"need a mapping of names to parameters, got {shown(values)}")])
+        parameters: dict[str, Float | Int | Choice] = {}
+        faults: list[SpaceFault] = []
+        for name, value in values.items():
+            try:
+                parameters[str(name)] = parameter_from_dict(value)
+            except SpaceError as error:
+                faults.extend(((str(name), *path), message) for path, message in error.faults)
+        unread = frozenset(map(str, values)) - parameters.keys()
+        faults.extend(_related(parameters, unread)[1])
+        if faults:
+            raise SpaceError(faults)
+        return cls(parameters)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data (JSON types only) that `from_dict` reads back to an equal space."""
+        return {name: parameter.to_dict() for name, parameter in self.items()}
+
+    def is_active(self, name: str, point: Mapping[str, Any]) -> bool:
+        """All conditions of this parameter hold in the point."""
+        return all(parent in point and same(point[parent], value) for parent, value in self[name].when.items())
+
+    def sample(self, rng: Random) -> dict[str, Any]:
+        """A point at random: each active parameter drawn by itself."""
+        point: dict[str, Any] = {}
+        for name, parameter in self.items():
+            if self.is_active(name, point):
+                point[name] = parameter.sample(rng)
+        return point
+
+    def check(self, point: Mapping[str, Any]) -> None:
+        """Returns if the point belongs to the space.
+
+        Raises:
+            SpaceError: names that are unknown, missing or not active here, and values out of their range.
+        """
+        faults: list[SpaceFault] = [((name,), "no such parameter in this space") for name in point if name not in self]
+        for name, parameter in self.items():
+            active = self.is_active(name, point)
+            if active and name not in point:
+                faults.append(((name,), "is missing"))
+            elif name in point and not active:
+                faults.append(((name,), f"is there only when {_said(parameter.when)}"))
+            elif name in point and not parameter.allows(point[name]):
+                faults.append(((name,), f"cannot be {shown(point[name])}"))
+        if faults:
+            raise SpaceError(faults)
+
+    def corners(self) -> list[dict[str, Any]]:
+        """Points that hold both ends of every range and every choice, beside the low ends and beside the high ones.
+
+        What is legal at all of them is very likely legal everywhere between.
+        """
+        demands: list[dict[str, Any]] = [{}]
+        needs = _needs(self.parameters)
+        for name, parameter in self.items():
+            demands.extend({**needs[name], name: value} for _, value in parameter.extremes())
+        found: dict[object, dict[str, Any]] = {}
+        for demand in demands:
+            for end in (0, -1):
+                point: dict[str, Any] = {}
+                for name, parameter in self.items():
+                    if self.is_active(name, point):
+                        point[name] = plain(demand[name]) if name in demand else parameter.extremes()[end][1]
+                found.setdefault(key(point), point)
+        return list(found.values())
+
+    def given(self, fixed: Mapping[str, Any]) -> SearchSpace:
+        """What is left to search once these values are fixed.
+
+        Their own parameters go; conditions on them are met, or the parameter goes too.
+        """
+        left: dict[str, Float | Int | Choice] = {}
+        for name, parameter in self.items():
+            unmet = {parent: value for parent, value in parameter.when.items() if parent not in fixed}
+            met = all(same(fixed[parent], value) for parent, value in parameter.when.items() if parent in fixed)
+            if name not in fixed and met and unmet.keys() <= left.keys():
+                left[name] = dataclasses.replace(parameter, when=unmet)
+        return SearchSpace(left)
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """The JSON Schema (draft 2020-12) of what `from_dict` reads."""
+        number, whole = {"type": "number"}, {"type": "integer"}
+        fields: dict[str, dict[str, Any]] = {
+            "float": {"low": number, "high": number, "step": {"anyOf": [number, {"type": "null"}]}},
+            "int": {"low": whole, "high": whole, "step": {**whole, "default": 1}},
+            "choice": {"values": {"type": "array", "minItems": 1, "uniqueItems": True}},
+        }
+        kinds = []
+        for kind, own in fields.items():
+            log = {"log": {"type": "boolean", "default": False}} if kind != "choice" else {}
+            when = {"when": {"type": "object", "description": "other parameters and the values they must have"}}
+            kinds.append(
+                {
+                    "type": "object",
+                    "properties": {"kind": {"const": kind}, **own, **log, **when},
+                    "required": ["kind", *(name for name in own if name != "step")],
+                    "additionalProperties": False,
+                }
+            )
+        return {"type": "object", "additionalProperties": {"oneOf": kinds}}
+
+
+def _related(
+    parameters: Mapping[str, Float | Int | Choice], unread: frozenset[str] = frozenset()
+) -> tuple[list[str], list[SpaceFault]]:
+    """The names, parents first, and what is wrong between parameters. Of `unread` ones only the names are known."""
+    faults: list[SpaceFault] = []
+    for name, parameter in parameters.items():
+        for parent, value in parameter.when.items():
+            if parent not in unread:
+                message = _impossible(parent, parameters.get(parent), value)
+                faults.extend([((name, "when", parent), message)] if message else [])
+    graph = {name: [p for p in parameter.when if p in parameters] for name, parameter in parameters.items()}
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        cycle = error.args[1]
+        faults.append(((cycle[1], "when", cycle[0]), f"conditions lead back to themselves: {' -> '.join(cycle)}"))
+        return list(parameters), faults
+    if not faults and not unread:
+        ordered = {name: parameters[name] for name in order}
+        faults.extend(((name, "when"), message) for name, message in _contradictions(ordered))
+    return order, faults
+
+
+def _impossible(name: str, parameter: Float | Int | Choice | None, value: Any) -> str:
+    """Why the parameter can never have the value; empty if it can."""
+    if parameter is None:
+        return f"no parameter {shown(name)} is searched here"
+    if isinstance(parameter, Float) and parameter.step is None:
+        return f"need a choice, an int or a float with a step, but {name} is continuous"
+    return "" if parameter.allows(value) else f"{name} can never be {shown(value)}"
+
+
+def _needs(parameters: Mapping[str, Float | Int | Choice]) -> dict[str, dict[str, Any]]:
+    """All that must hold where each parameter is active: its conditions, those of its parents, and so on."""
+    needs: dict[str, dict[str, Any]] = {}
+    for name, parameter in parameters.items():
+        needs[name] = dict(parameter.when)
+        for parent in parameter.when:
+            needs[name] = {**needs[parent], **needs[name]}
+    return needs
+
+
+def _contradictions(parameters: Mapping[str, Float | Int | Choice]) -> Iterator[tuple[str, str]]:
+    needs = _needs(parameters)
+    for name, parameter in parameters.items():
+        for parent in parameter.when:
+            for other, value in needs[parent].items():
+                if not same(needs[name][other], value):
+                    said = f"{other} is {shown(needs[name][other])} and {shown(value)}"
+                    yield name, f"can never hold: it needs that {said}"
+
+
+def _said(when: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name} is {shown(value)}" for name, value in when.items())
