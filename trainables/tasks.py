@@ -39,11 +39,10 @@ class Classification(Config):
             return torch.cat([1 - positive, positive], dim=1)
         return outputs.softmax(dim=1)
 
-    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """`loss` and `accuracy` (a fraction) over `[n]` images."""
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """`loss` and `accuracy` (a fraction): means over the `[n]` images, left on the device as scalars."""
         chosen = (outputs[:, 0] > 0).long() if self.outputs == 1 else outputs.argmax(dim=1)
-        accuracy = (chosen == targets).double().mean()
-        return {"loss": float(self.loss(outputs.float(), targets)), "accuracy": float(accuracy)}
+        return {"loss": self.loss(outputs.float(), targets), "accuracy": (chosen == targets).double().mean()}
 
     def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
         """One answer an image: the likeliest class and every class's probability."""

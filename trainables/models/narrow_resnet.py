@@ -59,7 +59,8 @@ class NarrowResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Outputs `[n, outputs]` of images `[n, c, h, w]`."""
-        return self.head(self.blocks(self.stem(images)).mean(dim=(2, 3)))
+        outputs: Tensor = self.head(self.blocks(self.stem(images)).mean(dim=(2, 3)))
+        return outputs
 
 
 @final
@@ -87,7 +88,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[n, before, h, w]` to `[n, channels, h / stride, w / stride]`."""
-        after = self.body(x)
+        after: Tensor = self.body(x)
         if self.residual:
             after = after + self.shortcut(x)
         return after.relu()

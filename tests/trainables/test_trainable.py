@@ -1,0 +1,191 @@
+"""The trial as a Tune actor."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from ray import tune
+
+from trainables.checkpoint import CorruptCheckpoint
+from trainables.data.digits import Digits
+from trainables.saved_model import load_model
+from trainables.trainable import TrialTrainable
+
+MakeConfig = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(name="make_config")
+def _make_config(tmp_path: Path) -> MakeConfig:
+    def make(trial_id: str = "aaaaaaaa-0000", checkpoint: str | None = None, **train: Any) -> dict[str, Any]:
+        return {
+            "trial_id": trial_id,
+            "sweep_id": "aaaaaaaa",
+            "trial": {
+                "family": "narrow_resnet",
+                "model": {"channels": [2, 4, 4, 4]},
+                "train": {"batch_size": 32, "max_epochs": 3, **train},
+                "data": {"name": "digits", "image_size": 16, "train": 96, "validation": 40, "test": 40},
+            },
+            "checkpoint": checkpoint,
+            "folder": str(tmp_path / "trials" / trial_id),
+            "data_root": str(tmp_path / "data"),
+            "cpus": 1,
+        }
+
+    return make
+
+
+@pytest.fixture(name="start")
+def _start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, Any]], TrialTrainable]]:
+    """Makes the actor's object in this process: no cluster."""
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    threads = torch.get_num_threads()
+    started: list[TrialTrainable] = []
+
+    def start(config: dict[str, Any]) -> TrialTrainable:
+        started.append(TrialTrainable(config))
+        return started[-1]
+
+    yield start
+    for trainable in started:
+        trainable.stop()
+    torch.set_num_threads(threads)
+
+
+def without_times(report: dict[str, Any]) -> dict[str, Any]:
+    """What two runs of the same epoch must agree on."""
+    kept = {key: value for key, value in report.items() if key != "checkpoint"}
+    for part in ("metrics", "best_metrics"):
+        kept[part] = {k: v for k, v in kept[part].items() if k not in ("seconds", "images_per_second")}
+    return kept
+
+
+def test_a_step_is_an_epoch_and_its_checkpoint(start: Callable[..., TrialTrainable], make_config: MakeConfig) -> None:
+    """Each step reports the epoch's metrics and a checkpoint that is there; the last one says why it is."""
+    trainable = start(make_config())
+    results = [trainable.train() for _ in range(3)]
+    reports = [result["report"] for result in results]
+    assert [report["step"] for report in reports] == [1, 2, 3]
+    assert [result["done"] for result in results] == [False, False, True]
+    assert [report["finished"] for report in reports] == [None, None, "max_epochs reached"]
+    assert not Path(reports[0]["checkpoint"]).exists()
+    model = load_model(Path(reports[2]["checkpoint"]) / "model")
+    assert model.step == reports[2]["best_step"]
+    assert model.metrics == reports[2]["best_metrics"]
+    assert torch.get_num_threads() == 1
+
+
+def test_a_trial_continues_from_its_checkpoint(start: Callable[..., TrialTrainable], make_config: MakeConfig) -> None:
+    """Another actor first tells the checkpoint's step again, then trains the very epochs that the first would have."""
+    first = start(make_config())
+    reports = [first.train()["report"] for _ in range(2)]
+    kept = Path(reports[1]["checkpoint"])
+    moved = shutil.copytree(kept, kept.parent.parent / "elsewhere")
+    last = first.train()["report"]
+    second = start(make_config(checkpoint=str(moved)))
+    again = second.train()["report"]
+    assert again == {**reports[1], "checkpoint": str(moved)}
+    assert without_times(second.train()["report"]) == without_times(last)
+
+
+@pytest.mark.parametrize("named", ["nothing", "lost", "broken"])
+def test_the_newest_whole_checkpoint_stands_in(
+    named: str, start: Callable[..., TrialTrainable], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Where the named checkpoint is lost or broken, the newest in the trial's folder is continued."""
+    first = start(make_config())
+    reports = [first.train()["report"] for _ in range(2)]
+    if named == "broken":
+        (tmp_path / "broken").mkdir()
+    second = start(make_config(checkpoint=None if named == "nothing" else str(tmp_path / named)))
+    assert second.train()["report"] == reports[1]
+
+
+def test_a_finished_trial_is_told_again_and_not_trained(
+    start: Callable[..., TrialTrainable], make_config: MakeConfig
+) -> None:
+    """A driver that died before it heard of the last step hears of it, once more with `done`."""
+    first = start(make_config(max_epochs=1))
+    result = first.train()
+    again = start(make_config(max_epochs=1)).train()
+    assert again["done"]
+    assert again["report"] == result["report"]
+
+
+def test_a_warm_actor_takes_another_trial(start: Callable[..., TrialTrainable], make_config: MakeConfig) -> None:
+    """After `reset_config` it trains exactly as a fresh actor would, on data that are loaded only once."""
+    warm = start(make_config("aaaaaaaa-0000"))
+    warm.train()
+    dataset = warm._training.dataset
+    assert warm.reset(make_config("aaaaaaaa-0001", seed=3))
+    assert warm._training.dataset is dataset
+    fresh = start(make_config("aaaaaaaa-0002", seed=3))
+    assert without_times(warm.train()["report"]) == without_times(fresh.train()["report"])
+
+
+def test_a_diverged_trial_is_done(start: Callable[..., TrialTrainable], make_config: MakeConfig) -> None:
+    """Not-a-number ends the trial with its reason, and without an exception."""
+    result = start(make_config(optimizer="sgd", learning_rate=1e30)).train()
+    report = result["report"]
+    assert result["done"]
+    assert report["diverged"]
+    assert report["finished"] == "diverged: train/loss is nan at step 1"
+    assert math.isnan(report["metrics"]["train/loss"])
+    assert report["best_step"] is None
+
+
+def test_tune_can_save_and_load_it(
+    start: Callable[..., TrialTrainable], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """`save_checkpoint` and `load_checkpoint` carry a trial to another actor exactly."""
+    first = start(make_config("aaaaaaaa-0000"))
+    first.train()
+    (tmp_path / "tune").mkdir()
+    first.save_checkpoint(str(tmp_path / "tune"))
+    second = start(make_config("aaaaaaaa-0001"))
+    second.load_checkpoint(str(tmp_path / "tune"))
+    assert without_times(second.train()["report"]) == without_times(first.train()["report"])
+    with pytest.raises(CorruptCheckpoint, match="found none"):
+        second.load_checkpoint(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_tune_runs_trials_on_one_warm_actor(make_config: MakeConfig, tmp_path: Path) -> None:
+    """A real Tuner runs three trials, one of them diverging, in one process; every report arrives as it was made."""
+    Digits(image_size=16, train=96, validation=40, test=40).load(tmp_path / "data")
+    points = [make_config("aaaaaaaa-0000"), make_config("aaaaaaaa-0001", seed=1)]
+    points.append(make_config("aaaaaaaa-0002", optimizer="sgd", learning_rate=1e30))
+    root = str(Path(__file__).parents[2])
+    ray.init(
+        address="local",  # never a cluster that happens to run here
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": root}},
+    )
+    try:
+        results = tune.Tuner(
+            tune.with_resources(TrialTrainable, {"cpu": 1}),
+            param_space=tune.grid_search(points),
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=1),
+            run_config=tune.RunConfig(storage_path=str(tmp_path / "tune"), verbose=0),
+        ).fit()
+    finally:
+        ray.shutdown()
+    assert not results.errors
+    assert len({result.metrics["pid"] for result in results}) == 1
+    reports = {Path(result.metrics["report"]["checkpoint"]).parent.name: result.metrics["report"] for result in results}
+    assert [reports[point["trial_id"]]["finished"] for point in points] == [
+        "max_epochs reached",
+        "max_epochs reached",
+        "diverged: train/loss is nan at step 1",
+    ]
+    assert math.isnan(reports["aaaaaaaa-0002"]["metrics"]["train/loss"])
+    assert load_model(Path(reports["aaaaaaaa-0001"]["checkpoint"]) / "model").trial["train"]["seed"] == 1

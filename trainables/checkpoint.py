@@ -1,0 +1,111 @@
+"""Checkpoints: folders from which a training continues exactly, and from whose `model/` its best weights are served.
+
+checkpoint-000007/
+  checkpoint.json       SHA-256 of every other file
+  state.json            step and metrics (NaN and Infinity as Python's json writes them)
+  state.safetensors     weights/<name>, optimizer/<number>.<name>
+  model/                the saved model with the best weights so far; absent while there are none
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+from trainables.folder import temporary_siblings, write_folder
+from trainables.saved_model import WEIGHTS, model_files
+from trainables.training import Training, TrainingState
+
+FORMAT = "sweepserve-checkpoint-1"
+MODEL = "model"
+_INDEX, _VALUES, _TENSORS = "checkpoint.json", "state.json", "state.safetensors"
+_STEM = "checkpoint-"
+
+
+class CorruptCheckpoint(ValueError):  # noqa: N818 - it says what is the matter
+    """A checkpoint folder is not as it was written, or was never written whole."""
+
+
+def write(folder: Path, training: Training) -> Path:
+    """Writes `checkpoint-<step>` into a trial's folder, removes every other checkpoint there, and returns its path."""
+    path = folder / f"{_STEM}{training.step:06d}"
+    write_folder(path, _files(training))
+    for other in [*folder.glob(f"{_STEM}*"), *temporary_siblings(folder, _STEM)]:
+        if other != path:
+            shutil.rmtree(other, ignore_errors=True)
+    return path
+
+
+def read(path: Path) -> TrainingState:
+    """What `write` wrote.
+
+    Raises:
+        CorruptCheckpoint: a file is missing or differs from what was written.
+    """
+    from safetensors.torch import load
+
+    files = _checked_files(path)
+    values = json.loads(files[_VALUES])
+    tensors = load(files[_TENSORS])
+    best = files.get(f"{MODEL}/{WEIGHTS}")
+    return TrainingState(
+        **values,
+        weights={name.removeprefix("weights/"): t for name, t in tensors.items() if name.startswith("weights/")},
+        optimizer={name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")},
+        best_weights=load(best) if best is not None else {},
+    )
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint in a trial's folder that is whole, or None."""
+    found = [path for path in folder.glob(f"{_STEM}*") if re.fullmatch(rf"{_STEM}\d+", path.name)]
+    for path in sorted(found, key=lambda path: int(path.name.removeprefix(_STEM)), reverse=True):
+        try:
+            _checked_files(path)
+        except CorruptCheckpoint:
+            continue
+        return path
+    return None
+
+
+def _files(training: Training) -> dict[str, bytes]:
+    from safetensors.torch import save  # here, so that training needs no safetensors
+
+    state = training.state()
+    values = {
+        "step": state.step,
+        "metrics": state.metrics,
+        "best_step": state.best_step,
+        "best_metrics": state.best_metrics,
+    }
+    tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
+    tensors |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
+    files = {_VALUES: json.dumps(values).encode(), _TENSORS: save(tensors)}
+    if state.best_step is not None:
+        model = model_files(
+            trial=training.config,
+            dataset=training.dataset,
+            weights=state.best_weights,
+            step=state.best_step,
+            metrics=state.best_metrics,
+        )
+        files |= {f"{MODEL}/{name}": content for name, content in model.items()}
+    index = {"format": FORMAT, "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+    return {**files, _INDEX: json.dumps(index, indent=2).encode()}
+
+
+def _checked_files(path: Path) -> dict[str, bytes]:
+    try:
+        index = json.loads((path / _INDEX).read_bytes())
+        if index["format"] != FORMAT:
+            raise CorruptCheckpoint(f"{path}: need format {FORMAT}, got {index['format']!r}")
+        files = {name: (path / name).read_bytes() for name in index["sha256"]}
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise CorruptCheckpoint(f"{path} is not a whole checkpoint: {error}") from error
+    for name, digest in index["sha256"].items():
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise CorruptCheckpoint(f"{path / name} is not as it was written")
+    return files
