@@ -29,42 +29,39 @@ class Settings:
     """Of the embedded Ray head: its dashboard and Jobs API, on loopback."""
     ray_url: str = ""
     """The Jobs API of a Ray cluster of your own; empty: the embedded head."""
+    ray_token_file: str = ""
+    """The file with that cluster's authentication token; empty: the embedded head's, under `home`."""
     url: str = ""
     """Where the client commands find the API; empty: at `host` and `port`."""
     max_body_bytes: int = 32 * 2**20
     """A larger request body is refused."""
+    max_images: int = 256
+    """A prediction is asked about so many images at most."""
     max_image_pixels: int = 64 * 10**6
-    """An image of more pixels is refused before it is decoded."""
+    """Images that have more pixels together are refused before they are decoded."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """The settings that the environment gives.
+        """The settings that the environment gives; an empty variable is as good as none.
 
         Raises:
-            ValueError: a variable `SWEEPSERVE_*` that is not a setting, or a number that is not one.
+            ValueError: a variable `SWEEPSERVE_*` that is not a setting, or a number that is not one, or no legal port.
         """
         environment = os.environ if environment is None else environment
-        kinds = {f"SWEEPSERVE_{field.name.upper()}": field for field in dataclasses.fields(cls)}
+        kinds = {f"SWEEPSERVE_{one.name.upper()}": one for one in dataclasses.fields(cls)}
         values: dict[str, object] = {}
         for name, text in environment.items():
             if not name.startswith("SWEEPSERVE_"):
                 continue
             if name not in kinds:
                 raise ValueError(f"{name} is not a setting; known: {', '.join(sorted(kinds))}")
-            setting = kinds[name]
-            if setting.type == "int":
-                if not text.isdigit():
-                    raise ValueError(f"{name} needs a whole number, got {text!r}")
-                values[setting.name] = int(text)
-            else:
-                values[setting.name] = Path(text).expanduser().resolve() if setting.type == "Path" else text
+            if text:
+                values[kinds[name].name] = _read(name, text, str(kinds[name].type))
         return cls(**values)  # type: ignore[arg-type]
 
     def to_environment(self) -> dict[str, str]:
         """The variables that give these settings to another process."""
-        return {
-            f"SWEEPSERVE_{field.name.upper()}": str(getattr(self, field.name)) for field in dataclasses.fields(self)
-        }
+        return {f"SWEEPSERVE_{one.name.upper()}": str(getattr(self, one.name)) for one in dataclasses.fields(self)}
 
     @property
     def database_url(self) -> str:
@@ -99,8 +96,22 @@ class Settings:
     @property
     def ray_token_path(self) -> Path:
         """The file with Ray's authentication token."""
-        return self.home / "ray" / "token"
+        return Path(self.ray_token_file) if self.ray_token_file else self.home / "ray" / "token"
+
+
+def _read(name: str, text: str, kind: str) -> object:
+    if kind == "Path":
+        return Path(text).expanduser().resolve()
+    if kind != "int":
+        return text
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{name} needs a whole number, got {text!r}")
+    if name.endswith("_PORT") and not 0 < int(text) < 2**16:
+        raise ValueError(f"{name} needs a port from 1 to 65535, got {text}")
+    return int(text)
 
 
 def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,133 @@
+"""Sweep drivers as Ray jobs, through Ray's REST API only: this process never imports Ray.
+
+A job's driver inherits the environment and the working directory of the Ray head, so that the settings and the
+database's password reach it without being part of the job, where anyone who may list jobs could read them.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Literal, final
+
+import httpx
+
+from service.domain import Job, Unavailable
+
+STATES: Mapping[str, Literal["pending", "running", "succeeded", "failed", "stopped"]] = {
+    "PENDING": "pending",
+    "RUNNING": "running",
+    "SUCCEEDED": "succeeded",
+    "FAILED": "failed",
+    "STOPPED": "stopped",
+}
+TIMEOUT = httpx.Timeout(10, connect=2)
+
+
+@final
+class RayJobs:
+    """The launcher (`ports.Launcher`) over the Jobs API of a Ray head.
+
+    Args:
+        url: where the head's dashboard listens, `http://127.0.0.1:8265`.
+        token_path: file with the cluster's authentication token, read anew for each request since a restarted head
+            may have another; no such file: a cluster without authentication.
+        python: the interpreter on the cluster that can import `service`.
+    """
+
+    def __init__(self, url: str, *, token_path: Path, python: str = sys.executable) -> None:
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False)
+        self._token_path = token_path
+        self._python = python
+
+    def close(self) -> None:
+        """Drops the connections."""
+        self._http.close()
+
+    def launch(self, sweep_id: str, attempt: int) -> None:
+        """Starts the driver; asking again for the same attempt starts nothing. Raises Unavailable."""
+        submission = _submission(sweep_id, attempt)
+        answer = self._ask(
+            "POST",
+            "/api/jobs/",
+            {
+                "submission_id": submission,
+                "entrypoint": shlex.join([self._python, "-m", "service.driver", sweep_id]),
+                "metadata": {"sweep": sweep_id, "attempt": str(attempt)},
+            },
+        )
+        # Ray answers a known submission id with a 500 and a traceback; whether the job is there tells the two apart.
+        if not answer.is_success and self._ask("GET", f"/api/jobs/{submission}").status_code != HTTPStatus.OK:
+            raise Unavailable(f"Ray did not take job {submission}: {_reason(answer)}")
+
+    def job(self, sweep_id: str, attempt: int) -> Job:
+        """How that driver is. Raises Unavailable."""
+        answer = self._ask("GET", f"/api/jobs/{_submission(sweep_id, attempt)}")
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            return Job(state="missing", message="the cluster knows no such job")
+        said = _content(answer)
+        message = str(said.get("message") or "").partition(", last available logs")[0]  # `logs` has these
+        return Job(
+            state=STATES[said["status"]],
+            message=message,
+            extra={key: said.get(key) for key in ("error_type", "driver_exit_code", "start_time", "end_time")},
+        )
+
+    def stop(self, sweep_id: str, attempt: int) -> None:
+        """Ends that driver at once, if it still runs. Raises Unavailable."""
+        answer = self._ask("POST", f"/api/jobs/{_submission(sweep_id, attempt)}/stop")
+        if answer.status_code != HTTPStatus.NOT_FOUND:
+            _content(answer)
+
+    def logs(self, sweep_id: str, attempt: int) -> str:
+        """What that driver printed so far; empty where there is no such job. Raises Unavailable."""
+        answer = self._ask("GET", f"/api/jobs/{_submission(sweep_id, attempt)}/logs")
+        return "" if answer.status_code == HTTPStatus.NOT_FOUND else str(_content(answer).get("logs") or "")
+
+    def resources(self) -> Mapping[str, float]:
+        """What the living nodes have in all, as `{"CPU": 2, "memory": 8e9}`. Raises Unavailable."""
+        said = _content(self._ask("GET", "/api/v0/nodes?detail=1&limit=10000"))
+        total: Counter[str] = Counter()
+        for node in said["data"]["result"]["result"]:
+            if node["state"] == "ALIVE":
+                total.update(node["resources_total"])
+        return {name: amount for name, amount in total.items() if not name.startswith("node:")}
+
+    def _ask(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, json=content, headers=self._headers())
+        except httpx.HTTPError as error:
+            raise Unavailable(f"Ray at {self._http.base_url} does not answer ({type(error).__name__})") from error
+        if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise Unavailable(f"Ray at {self._http.base_url} refuses the token in {self._token_path}")
+        return answer
+
+    def _headers(self) -> dict[str, str]:
+        try:
+            return {"Authorization": f"Bearer {self._token_path.read_text().strip()}"}
+        except FileNotFoundError:
+            return {}
+
+
+def _submission(sweep_id: str, attempt: int) -> str:
+    return f"sweep-{sweep_id}-{attempt}"
+
+
+def _content(answer: httpx.Response) -> dict[str, Any]:
+    if not answer.is_success:
+        raise Unavailable(f"Ray could not say: {_reason(answer)}")
+    try:
+        said = answer.json()
+    except ValueError as error:
+        raise Unavailable(f"need JSON from {answer.url}, which does not seem to be Ray") from error
+    assert isinstance(said, dict), said
+    return said
+
+
+def _reason(answer: httpx.Response) -> str:
+    lines = [line for line in answer.text.splitlines() if line.strip(" .")]  # a traceback's last line says it
+    return f"{answer.status_code} {lines[-1].strip() if lines else answer.reason_phrase}"

@@ -1,0 +1,193 @@
+"""The launcher against a real Ray head, and against addresses where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.adapters.ray_jobs import RayJobs
+from service.domain import Job, Unavailable
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Head:
+    url: str
+    token_path: Path
+    folder: Path
+    """Where it was started, with a `service/driver.py` of the test's own in it."""
+
+
+DRIVER = """
+import os, sys, time
+print("driver of", sys.argv[1], "at", os.environ["SWEEPSERVE_HOME"], flush=True)
+if sys.argv[1] == "long":
+    time.sleep(600)
+sys.exit(3 if sys.argv[1] == "bad" else 0)
+"""
+
+
+@pytest.fixture(scope="module", name="head")
+def _head() -> Iterator[Head]:
+    folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # Ray's socket paths must stay below 108 characters
+    (folder / "service").mkdir()
+    (folder / "service" / "driver.py").write_text(DRIVER)
+    token = folder / "token"
+    token.write_text(secrets.token_hex(32) + "\n")
+    dashboard = free_port()
+    command = [
+        str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=1",
+        "--object-store-memory=80000000", "--disable-usage-stats", f"--temp-dir={folder}",
+        f"--port={free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+        f"--dashboard-agent-listen-port={free_port()}",
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "SWEEPSERVE_HOME": str(folder / "home"),
+    }
+    with (folder / "head.log").open("wb") as log:
+        block = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+    try:
+        jobs = RayJobs(f"http://127.0.0.1:{dashboard}", token_path=token)
+        wait_until(lambda: "CPU" in resources(jobs), 60, "the Ray head is up")
+        jobs.close()
+        yield Head(f"http://127.0.0.1:{dashboard}", token, folder)
+    finally:
+        end(block, folder)
+        shutil.rmtree(folder)
+
+
+def resources(jobs: RayJobs) -> dict[str, float]:
+    with contextlib.suppress(Unavailable):
+        return dict(jobs.resources())
+    return {}
+
+
+def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
+    for _ in range(int(seconds / 0.1)):
+        if true():
+            return
+        time.sleep(0.1)  # real processes: there is no clock of ours to move
+    pytest.fail(f"not within {seconds} s: {what}")
+
+
+def end(block: subprocess.Popen[bytes], folder: Path) -> None:
+    """Ends the head and all that it started, each by its id."""
+    children = psutil.Process(block.pid).children(recursive=True) if block.poll() is None else []
+    block.terminate()
+    mine = [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or ())]
+    _, alive = psutil.wait_procs([*children, *mine], timeout=5)
+    for one in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    block.wait(10)
+
+
+@pytest.fixture(name="jobs")
+def _jobs(head: Head) -> Iterator[RayJobs]:
+    jobs = RayJobs(head.url, token_path=head.token_path)
+    yield jobs
+    jobs.close()
+
+
+def finished(jobs: RayJobs, sweep_id: str, attempt: int = 1) -> Job:
+    wait_until(lambda: not jobs.job(sweep_id, attempt).alive, 30, f"the driver of {sweep_id} ended")
+    return jobs.job(sweep_id, attempt)
+
+
+@pytest.mark.slow
+def test_a_driver_runs_with_the_heads_environment_and_its_output_is_kept(head: Head, jobs: RayJobs) -> None:
+    """The driver finds the settings where the head was given them; its job ends as succeeded with its log."""
+    jobs.launch("good", 1)
+    assert finished(jobs, "good").state == "succeeded"
+    assert f"driver of good at {head.folder / 'home'}" in jobs.logs("good", 1)
+
+
+@pytest.mark.slow
+def test_launching_an_attempt_again_starts_nothing(jobs: RayJobs) -> None:
+    """A reconciler that lost the answer asks again; the driver must not run twice, but a new attempt does run."""
+    jobs.launch("twice", 1)
+    finished(jobs, "twice")
+    jobs.launch("twice", 1)
+    assert jobs.logs("twice", 1).count("driver of twice") == 1
+    assert jobs.job("twice", 2).state == "missing"
+    jobs.launch("twice", 2)
+    assert finished(jobs, "twice", 2).state == "succeeded"
+
+
+@pytest.mark.slow
+def test_a_failing_driver_is_failed_with_its_reason(jobs: RayJobs) -> None:
+    """The message names the exit code and leaves the log to `logs`."""
+    jobs.launch("bad", 1)
+    job = finished(jobs, "bad")
+    assert (job.state, job.extra["driver_exit_code"]) == ("failed", 3)
+    assert job.message == "Job entrypoint command failed with exit code 3"
+
+
+@pytest.mark.slow
+def test_a_running_driver_is_stopped(jobs: RayJobs) -> None:
+    """A stopped driver ends; stopping it again, or one that never was, is no error."""
+    jobs.launch("long", 1)
+    wait_until(lambda: "driver of long" in jobs.logs("long", 1), 30, "the driver runs")
+    assert jobs.job("long", 1).state == "running"
+    jobs.stop("long", 1)
+    assert finished(jobs, "long").state == "stopped"
+    jobs.stop("long", 1)
+    jobs.stop("never", 1)
+
+
+@pytest.mark.slow
+def test_the_cluster_tells_its_resources_and_unknown_jobs(jobs: RayJobs) -> None:
+    """Totals over the living nodes; a job that the cluster never saw is missing, without a log."""
+    assert jobs.resources()["CPU"] == 1
+    assert jobs.job("never", 1).state == "missing"
+    assert jobs.logs("never", 1) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", ["wrong", None])
+def test_a_refused_token_says_which_file_it_is_in(head: Head, tmp_path: Path, token: str | None) -> None:
+    """A wrong or missing token is one clear sentence, without the token."""
+    path = tmp_path / "token"
+    if token:
+        path.write_text(token)
+    jobs = RayJobs(head.url, token_path=path)
+    with pytest.raises(Unavailable, match=f"refuses the token in {path}"):
+        jobs.launch("good", 1)
+    jobs.close()
+
+
+def test_an_address_without_ray_is_unavailable(tmp_path: Path) -> None:
+    """Every method says that Ray does not answer, and where it was looked for."""
+    jobs = RayJobs(f"http://127.0.0.1:{free_port()}", token_path=tmp_path / "token")
+    calls: list[Callable[[], object]] = [
+        lambda: jobs.launch("s", 1),
+        lambda: jobs.job("s", 1),
+        lambda: jobs.stop("s", 1),
+        lambda: jobs.logs("s", 1),
+        jobs.resources,
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable, match=r"Ray at http://127\.0\.0\.1:\d+ does not answer \(ConnectError\)"):
+            call()
+    jobs.close()
