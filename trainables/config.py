@@ -8,12 +8,14 @@ nested document, each with its path, so that a user mends a spec in one go.
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
 import difflib
 import math
+import operator
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal, Self, TypeVar
 
@@ -79,6 +81,25 @@ def nearest(name: str, names: Sequence[str]) -> str:
     return "known: " + ", ".join(sorted(names)) if names else "none is known here"
 
 
+def shown(value: Any) -> str:
+    """The value in a message: cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of a config, by itself."""
+
+    hint: Any
+    bounds: Mapping[str, float]
+    required: bool
+
+    def check(self, value: Any) -> list[Fault]:
+        """What is wrong with this value, whatever the other settings are."""
+        return _read(value, self.hint, self.bounds)[1]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Base of all configs: checks its fields when made, reads from and writes to plain data.
@@ -142,6 +163,19 @@ class Config:
         return schema
 
     @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        """Every setting by its dotted name: `pull`, and `pull.end` where `pull` is a config itself."""
+        found: dict[str, Setting] = {}
+        for field in dataclasses.fields(cls):
+            hint, required = _hints(cls)[field.name], field.default is MISSING and field.default_factory is MISSING
+            found[field.name] = Setting(hint, field.metadata.get("bounds", {}), required)
+            optional = typing.get_origin(hint) in (typing.Union, types.UnionType)
+            for kind in typing.get_args(hint) if optional else (hint,):
+                if isinstance(kind, type) and issubclass(kind, Config):
+                    found.update((f"{field.name}.{name}", inner) for name, inner in kind.settings().items())
+        return found
+
+    @classmethod
     def field_names(cls) -> tuple[str, ...]:
         """The names that `from_dict` takes."""
         return tuple(field.name for field in dataclasses.fields(cls))
@@ -159,10 +193,10 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def _read_config(cls: type[C], values: Any) -> tuple[C | None, list[Fault]]:
     if not isinstance(values, Mapping):
-        return None, [Fault((), f"need a mapping of settings, got {values!r}")]
+        return None, [Fault((), f"need a mapping of settings, got {shown(values)}")]
     fields = {field.name: field for field in dataclasses.fields(cls)}
     faults = [
-        Fault((str(key),), f"unknown setting {key!r}; {nearest(str(key), list(fields))}")
+        Fault((str(key),), f"unknown setting {shown(key)}; {nearest(str(key), list(fields))}")
         for key in values
         if key not in fields
     ]
@@ -182,13 +216,13 @@ def _read_config(cls: type[C], values: Any) -> tuple[C | None, list[Fault]]:
         return None, list(error.faults)
 
 
-_BOUNDS = {
-    "at_least": (lambda value, bound: value >= bound, ">="),
-    "above": (lambda value, bound: value > bound, ">"),
-    "at_most": (lambda value, bound: value <= bound, "<="),
-    "below": (lambda value, bound: value < bound, "<"),
+_BOUNDS: Mapping[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "at_least": (operator.ge, ">="),
+    "above": (operator.gt, ">"),
+    "at_most": (operator.le, "<="),
+    "below": (operator.lt, "<"),
 }
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_WORDS: Mapping[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 def _read(value: Any, hint: Any, bounds: Mapping[str, float]) -> tuple[Any, list[Fault]]:
@@ -203,7 +237,7 @@ def _read(value: Any, hint: Any, bounds: Mapping[str, float]) -> tuple[Any, list
         if any(value == choice and type(value) is type(choice) for choice in args):
             return value, []
         hint_text = f"; {nearest(value, [str(a) for a in args])}" if isinstance(value, str) else ""
-        return value, [Fault((), f"need one of {', '.join(map(repr, args))}, got {value!r}{hint_text}")]
+        return value, [Fault((), f"need one of {', '.join(map(repr, args))}, got {shown(value)}{hint_text}")]
     if origin is tuple:
         return _read_tuple(value, args, bounds)
     if origin in (dict, collections.abc.Mapping):
@@ -216,12 +250,13 @@ def _read(value: Any, hint: Any, bounds: Mapping[str, float]) -> tuple[Any, list
 def _read_scalar(value: Any, kind: type, bounds: Mapping[str, float]) -> tuple[Any, list[Fault]]:
     assert kind in _WORDS, f"configs hold numbers, texts, tuples, mappings and configs, not {kind}"
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        with contextlib.suppress(OverflowError):  # then it stays whole, and no number that a float can hold
+            value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        return value, [Fault((), f"need {_WORDS[kind]}{_rule(bounds)}, got {value!r}")]
+        return value, [Fault((), f"need {_WORDS[kind]}{_rule(bounds)}, got {shown(value)}")]
     legal = all(_BOUNDS[name][0](value, bound) for name, bound in bounds.items())
-    if not legal or (kind is float and not math.isfinite(value)):
-        return value, [Fault((), f"need {_WORDS[kind]}{_rule(bounds)}, got {value!r}")]
+    if not legal or (isinstance(value, float) and not math.isfinite(value)):
+        return value, [Fault((), f"need {_WORDS[kind]}{_rule(bounds)}, got {shown(value)}")]
     return value, []
 
 
@@ -232,11 +267,12 @@ def _rule(bounds: Mapping[str, float]) -> str:
 
 def _read_tuple(value: Any, args: tuple[Any, ...], bounds: Mapping[str, float]) -> tuple[Any, list[Fault]]:
     if isinstance(value, str) or not isinstance(value, Sequence):
-        return value, [Fault((), f"need a list, got {value!r}")]
+        return value, [Fault((), f"need a list, got {shown(value)}")]
     hints = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
     if len(hints) != len(value):
-        return value, [Fault((), f"need a list of {len(hints)} items, got {list(value)!r}")]
-    read, faults = [], []
+        return value, [Fault((), f"need a list of {len(hints)} items, got {shown(list(value))}")]
+    read: list[Any] = []
+    faults: list[Fault] = []
     for i, (item, hint) in enumerate(zip(value, hints, strict=True)):
         one, found = _read(item, hint, bounds)
         read.append(one)
@@ -246,8 +282,9 @@ def _read_tuple(value: Any, args: tuple[Any, ...], bounds: Mapping[str, float]) 
 
 def _read_mapping(value: Any, hint: Any, bounds: Mapping[str, float]) -> tuple[Any, list[Fault]]:
     if not isinstance(value, Mapping):
-        return value, [Fault((), f"need a mapping, got {value!r}")]
-    read, faults = {}, []
+        return value, [Fault((), f"need a mapping, got {shown(value)}")]
+    read: dict[str, Any] = {}
+    faults: list[Fault] = []
     for key, item in value.items():
         read[str(key)], found = _read(item, hint, bounds)
         faults.extend(fault.under(str(key)) for fault in found)

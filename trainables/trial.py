@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from trainables.config import Config, ConfigError, Fault, nearest, setting
+from trainables.config import Config, ConfigError, Fault, nearest, setting, shown
 from trainables.data.dataset import DatasetConfig
 from trainables.data.datasets import DATASETS
 from trainables.families import FAMILIES
@@ -50,24 +50,27 @@ class TrialConfig:
         Raises:
             ConfigError: with every fault of all the parts, each with its path.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError([Fault((), f"need a mapping of sections, got {shown(values)}")])
         faults = [
-            Fault((str(key),), f"unknown section {key!r}; {nearest(str(key), ('family', *SECTIONS))}")
+            Fault((str(key),), f"unknown section {shown(key)}; {nearest(str(key), ('family', *SECTIONS))}")
             for key in values
             if key not in ("family", *SECTIONS)
         ]
         family, data = values.get("family"), values.get("data", {})
         name = data.get("name") if isinstance(data, Mapping) else None
-        if family not in FAMILIES:
-            faults.append(Fault(("family",), f"unknown family {family!r}; {nearest(str(family), list(FAMILIES))}"))
-        if name not in DATASETS:
-            faults.append(Fault(("data", "name"), f"unknown dataset {name!r}; {nearest(str(name), list(DATASETS))}"))
         kinds: dict[str, type[Config]] = {"train": TrainConfig}
         sections: dict[str, Any] = {"train": values.get("train", {})}
-        if family in FAMILIES:
-            kinds["model"], sections["model"] = FAMILIES[str(family)], values.get("model", {})
-        if name in DATASETS:
-            kinds["data"] = DATASETS[str(name)]
+        if isinstance(family, str) and family in FAMILIES:
+            kinds["model"], sections["model"] = FAMILIES[family], values.get("model", {})
+        else:
+            faults.append(Fault(("family",), f"unknown family {shown(family)}; {nearest(str(family), list(FAMILIES))}"))
+        if isinstance(name, str) and name in DATASETS:
+            kinds["data"] = DATASETS[name]
             sections["data"] = {key: value for key, value in data.items() if key != "name"}
+        else:
+            message = f"unknown dataset {shown(name)}; {nearest(str(name), list(DATASETS))}"
+            faults.append(Fault(("data", "name"), message))
         parts: dict[str, Any] = {}
         for section, kind in kinds.items():
             try:
@@ -95,14 +98,14 @@ def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: one name is both a value and a group, as in `{"a": 1, "a.b": 2}`.
     """
     nested: dict[str, Any] = {}
+    groups = {"": nested}
     for name, value in dotted.items():
-        *groups, leaf = name.split(".")
-        here = nested
-        for group in groups:
-            here = here.setdefault(group, {})
-            if not isinstance(here, dict):
-                raise ValueError(f"{name!r} needs {group!r} to be a group, but it has a value")
-        if leaf in here:
-            raise ValueError(f"{name!r} is both a value and a group")
-        here[leaf] = value
+        path = name.split(".")
+        for i, part in enumerate(path[:-1]):
+            before, group = ".".join(path[:i]), ".".join(path[: i + 1])
+            if group in dotted:
+                raise ValueError(f"{group!r} is both a value and a group, for {name!r}")
+            if group not in groups:
+                groups[group] = groups[before][part] = {}
+        groups[".".join(path[:-1])][path[-1]] = value
     return nested
