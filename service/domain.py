@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
@@ -122,6 +122,8 @@ class Sweep:
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    moved_at: datetime | None = None
+    """When it came into its present state; None: it is in its first one."""
     last_event: int = 0
     """The number of its newest event; events are numbered 1, 2, 3, ... within a sweep."""
     tracked: int = 0
@@ -135,8 +137,14 @@ class Sweep:
         """
         if state not in SWEEP_MOVES[self.state]:
             raise IllegalMove(f"sweep {self.id} is {self.state} and cannot become {state}")
-        started = at if state is SweepState.RUNNING else self.started_at
-        return replace(self, state=state, reason=reason, started_at=started, finished_at=at if state.final else None)
+        return replace(
+            self,
+            state=state,
+            reason=_text(reason),
+            started_at=at if state is SweepState.RUNNING else self.started_at,
+            finished_at=at if state.final else None,
+            moved_at=at,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +180,7 @@ class Trial:
         values = values if values is not None else self.values
         if state is TrialState.COMPLETED and (not values or not all(map(math.isfinite, values))):
             raise ValueError(f"a completed trial needs finite values, got {values}")
-        return replace(self, state=state, reason=reason, values=values, finished_at=at)
+        return replace(self, state=state, reason=_text(reason), values=values, finished_at=at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,8 +206,8 @@ class Event:
     at: datetime
     kind: EventKind
     data: Mapping[str, Any]
-    """By kind: `sweep` {state, reason}; `trial` the whole trial; `measurement` {trial_id, step, metrics};
-    `model` the whole model version; `progress` {what, done, total}."""
+    """By kind: `sweep` {state, reason}; `trial` the whole trial by `as_data`; `measurement` {trial_id, step, metrics};
+    `model` the whole model version by `as_data`; `progress` {what, done, total}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,3 +236,21 @@ class Job:
     def alive(self) -> bool:
         """It has not ended."""
         return self.state in ("pending", "running")
+
+
+def as_data(value: Sweep | Trial | ModelVersion) -> dict[str, Any]:
+    """The value as plain data by field name: states as text, times in ISO 8601, tuples as lists."""
+    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _text(reason: str) -> str:
+    # The last words of a crashed process may hold what no database takes: NUL and halves of characters.
+    return reason.encode("utf-8", "replace").decode().replace("\0", "")

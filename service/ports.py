@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from service.domain import Event, Job, Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
 
@@ -20,13 +20,14 @@ class Clock(Protocol):
 
 
 class Store(Protocol):
-    """The truth. Every method is one transaction; every change of a sweep appends its event in the same one.
+    """The truth. Every method is one transaction; every change that a watcher should see appends its event in it.
 
-    Returned values are copies. Methods that take an id raise `NotFound` where it names nothing.
+    Returned values are copies. Methods that take an id raise `NotFound` where it names nothing; all raise
+    `Unavailable` where the store does not answer.
     """
 
     def add_sweep(self, sweep: Sweep) -> None:
-        """Keeps a new sweep (event `sweep`)."""
+        """Keeps a new sweep (event `sweep`). Raises Conflict where its id is taken."""
 
     def sweep(self, sweep_id: str) -> Sweep:
         """The sweep of this id."""
@@ -44,17 +45,31 @@ class Store(Protocol):
     def move_sweep(self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "") -> Sweep:
         """Moves the sweep by `Sweep.to` (event `sweep`), atomically against other movers. Raises IllegalMove."""
 
-    def count_attempt(self, sweep_id: str) -> int:
-        """Adds one to the sweep's attempts and returns the new number."""
+    def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
+        """Adds one to the sweep's attempts and returns the new number.
+
+        Raises:
+            Conflict: `after` is given and the sweep has another number of attempts.
+        """
 
     def add_trial(self, trial: Trial) -> None:
-        """Keeps a new trial (event `trial`). A trial that is there already is left as it is, without an event."""
+        """Keeps a new trial (event `trial`). A trial that is there already is left as it is, without an event.
+
+        Raises:
+            Conflict: another trial of the sweep has its number.
+        """
 
     def trial(self, trial_id: str) -> Trial:
         """The trial of this id."""
 
     def trials(self, sweep_id: str, *, states: Sequence[TrialState] = ()) -> list[Trial]:
         """The sweep's trials by number. No states: all."""
+
+    def count_trials(self, sweep_id: str) -> dict[TrialState, int]:
+        """How many trials the sweep has in each state; a state without any is left out."""
+
+    def best_trials(self, sweep_id: str, *, mode: Literal["min", "max"], limit: int | None = None) -> list[Trial]:
+        """The sweep's completed trials by their first value, best first; equals by number."""
 
     def add_measurement(self, measurement: Measurement, *, checkpoint: str | None = None) -> bool:
         """Keeps what a trial reported and where its newest checkpoint is (event `measurement`).
@@ -74,14 +89,25 @@ class Store(Protocol):
         """Moves the trial by `Trial.to` (event `trial`). Raises IllegalMove."""
 
     def measurements(self, sweep_id: str, *, trial_id: str | None = None) -> list[Measurement]:
-        """By trial and step."""
+        """By the trials' numbers, then by step."""
 
     def add_model_version(
-        self, *, name: str, sweep_id: str, trial_id: str, value: float, path: str, at: datetime
+        self,
+        *,
+        name: str,
+        sweep_id: str,
+        trial_id: str,
+        value: float,
+        path: str,
+        at: datetime,
+        after: int | None = None,
     ) -> ModelVersion:
-        """Numbers and keeps a new version of a model (event `model`); it is the champion from now on.
+        """Numbers (1, 2, ...) and keeps a new version of a model (event `model`); it is the champion from now on.
 
         The same trial's version again is returned as it was, without an event.
+
+        Raises:
+            Conflict: `after` is given and is not the newest version (0: none yet).
         """
 
     def model_versions(self, name: str) -> list[ModelVersion]:

@@ -1,0 +1,328 @@
+"""Fakes that really work, in this process's memory: what tests hand to the core and the API instead of the world."""
+# ruff: noqa: D102 - the ports document the methods
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeVar
+
+from service.adapters.strict_json import decode, encode
+from service.domain import (
+    Conflict,
+    Event,
+    EventKind,
+    Job,
+    Measurement,
+    ModelVersion,
+    NotFound,
+    Sweep,
+    SweepState,
+    Trial,
+    TrialState,
+    Unavailable,
+    as_data,
+)
+
+Noun = TypeVar("Noun", Sweep, Trial, Measurement, Event)
+_DATA: dict[type, str] = {Sweep: "spec", Trial: "point", Measurement: "metrics", Event: "data"}
+
+
+class ManualClock:
+    """A clock that stands still until `advance` or `sleep` moves it."""
+
+    def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+
+    def now(self) -> datetime:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+
+    def advance(self, seconds: float) -> None:
+        """Moves the time on."""
+        with self._lock:
+            self._now += timedelta(seconds=seconds)
+
+
+class MemoryStore:
+    """`ports.Store` in dictionaries, for threads of one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._sweeps: dict[str, Sweep] = {}
+        self._trials: dict[str, Trial] = {}
+        self._measurements: dict[tuple[str, int], Measurement] = {}
+        self._events: dict[str, list[Event]] = {}
+        self._models: dict[str, list[ModelVersion]] = {}
+
+    def add_sweep(self, sweep: Sweep) -> None:
+        with self._lock:
+            if sweep.id in self._sweeps:
+                raise Conflict(f"sweep {sweep.id} exists already")
+            self._sweeps[sweep.id] = _copied(sweep)
+            self._events[sweep.id] = []
+            self._append(sweep.id, "sweep", {"state": sweep.state.value, "reason": sweep.reason}, sweep.created_at)
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        with self._lock:
+            if sweep_id not in self._sweeps:
+                raise NotFound(f"there is no sweep {sweep_id!r}")
+            return _copied(self._sweeps[sweep_id])
+
+    def sweeps(
+        self,
+        *,
+        states: Sequence[SweepState] = (),
+        name: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
+    ) -> list[Sweep]:
+        with self._lock:
+            found = [
+                sweep
+                for sweep in sorted(self._sweeps.values(), key=_age, reverse=True)
+                if (not states or sweep.state in states) and name in (None, sweep.name)
+            ]
+            if before is not None:
+                last = _age(self.sweep(before))
+                found = [sweep for sweep in found if _age(sweep) < last]
+            return [_copied(sweep) for sweep in found[:limit]]
+
+    def move_sweep(self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "") -> Sweep:
+        with self._lock:
+            moved = self._sweeps[sweep_id] = self.sweep(sweep_id).to(state, at=at, reason=reason)
+            self._append(sweep_id, "sweep", {"state": moved.state.value, "reason": moved.reason}, at)
+            return self.sweep(sweep_id)
+
+    def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
+        with self._lock:
+            sweep = self.sweep(sweep_id)
+            if after not in (None, sweep.attempt):
+                raise Conflict(f"sweep {sweep_id} has had {sweep.attempt} attempts, not {after}")
+            self._sweeps[sweep_id] = replace(sweep, attempt=sweep.attempt + 1)
+            return sweep.attempt + 1
+
+    def add_trial(self, trial: Trial) -> None:
+        with self._lock:
+            others = self.trials(trial.sweep_id)
+            if trial.id in self._trials:
+                return
+            if any(other.number == trial.number for other in others):
+                raise Conflict(f"sweep {trial.sweep_id} has another trial number {trial.number}")
+            self._trials[trial.id] = _copied(trial)
+            self._append(trial.sweep_id, "trial", as_data(trial), trial.created_at)
+
+    def trial(self, trial_id: str) -> Trial:
+        with self._lock:
+            if trial_id not in self._trials:
+                raise NotFound(f"there is no trial {trial_id!r}")
+            return _copied(self._trials[trial_id])
+
+    def trials(self, sweep_id: str, *, states: Sequence[TrialState] = ()) -> list[Trial]:
+        with self._lock:
+            self.sweep(sweep_id)
+            found = [
+                _copied(trial)
+                for trial in self._trials.values()
+                if trial.sweep_id == sweep_id and (not states or trial.state in states)
+            ]
+            return sorted(found, key=lambda trial: trial.number)
+
+    def count_trials(self, sweep_id: str) -> dict[TrialState, int]:
+        return dict(Counter(trial.state for trial in self.trials(sweep_id)))
+
+    def best_trials(self, sweep_id: str, *, mode: Literal["min", "max"], limit: int | None = None) -> list[Trial]:
+        sign = -1 if mode == "max" else 1
+        completed = self.trials(sweep_id, states=[TrialState.COMPLETED])
+        return sorted(completed, key=lambda trial: sign * _value(trial))[:limit]
+
+    def add_measurement(self, measurement: Measurement, *, checkpoint: str | None = None) -> bool:
+        with self._lock:
+            trial, measurement = self.trial(measurement.trial_id), _copied(measurement)
+            new = (trial.id, measurement.step) not in self._measurements
+            self._trials[trial.id] = replace(
+                trial,
+                step=max(trial.step, measurement.step) if new else trial.step,
+                checkpoint=checkpoint if checkpoint is not None else trial.checkpoint,
+            )
+            if new:
+                self._measurements[trial.id, measurement.step] = measurement
+                data = {"trial_id": trial.id, "step": measurement.step, "metrics": measurement.metrics}
+                self._append(trial.sweep_id, "measurement", data, measurement.at)
+            return new
+
+    def finish_trial(
+        self,
+        trial_id: str,
+        state: TrialState,
+        *,
+        at: datetime,
+        reason: str = "",
+        values: tuple[float, ...] | None = None,
+    ) -> Trial:
+        with self._lock:
+            ended = self._trials[trial_id] = self.trial(trial_id).to(state, at=at, reason=reason, values=values)
+            self._append(ended.sweep_id, "trial", as_data(ended), at)
+            return self.trial(trial_id)
+
+    def measurements(self, sweep_id: str, *, trial_id: str | None = None) -> list[Measurement]:
+        with self._lock:
+            numbers = {trial.id: trial.number for trial in self.trials(sweep_id)}
+            if trial_id is not None:
+                self.trial(trial_id)
+                numbers = {name: number for name, number in numbers.items() if name == trial_id}
+            found = [_copied(one) for one in self._measurements.values() if one.trial_id in numbers]
+            return sorted(found, key=lambda one: (numbers[one.trial_id], one.step))
+
+    def add_model_version(
+        self,
+        *,
+        name: str,
+        sweep_id: str,
+        trial_id: str,
+        value: float,
+        path: str,
+        at: datetime,
+        after: int | None = None,
+    ) -> ModelVersion:
+        with self._lock:
+            self.sweep(sweep_id)
+            self.trial(trial_id)
+            known = self._models.setdefault(name, [])
+            for version in known:
+                if version.trial_id == trial_id:
+                    return version
+            if after not in (None, len(known)):
+                raise Conflict(f"model {name} is at version {len(known)}, not {after}")
+            added = ModelVersion(
+                name=name,
+                version=len(known) + 1,
+                sweep_id=sweep_id,
+                trial_id=trial_id,
+                value=value,
+                path=path,
+                created_at=at,
+            )
+            known.append(added)
+            self._append(sweep_id, "model", as_data(added), at)
+            return added
+
+    def model_versions(self, name: str) -> list[ModelVersion]:
+        with self._lock:
+            return self._models.get(name, [])[::-1]
+
+    def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
+        with self._lock:
+            self.sweep(sweep_id)
+            self._append(sweep_id, "progress", {"what": what, "done": done, "total": total}, at)
+
+    def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        with self._lock:
+            self.sweep(sweep_id)
+            return [_copied(event) for event in self._events[sweep_id] if event.number > after][:limit]
+
+    def untracked(self) -> list[Sweep]:
+        with self._lock:
+            return [sweep for sweep in reversed(self.sweeps()) if sweep.tracked < sweep.last_event]
+
+    def set_tracked(self, sweep_id: str, number: int) -> None:
+        with self._lock:
+            sweep = self.sweep(sweep_id)
+            self._sweeps[sweep_id] = replace(sweep, tracked=max(sweep.tracked, number))
+
+    def _append(self, sweep_id: str, kind: EventKind, data: Mapping[str, Any], at: datetime) -> None:
+        number = self._sweeps[sweep_id].last_event + 1
+        event = Event(sweep_id=sweep_id, number=number, at=at, kind=kind, data=data)
+        self._events[sweep_id].append(_copied(event))
+        self._sweeps[sweep_id] = replace(self._sweeps[sweep_id], last_event=number)
+
+
+class MemoryLauncher:
+    """`ports.Launcher` without a cluster: it remembers what it was asked, and jobs go as the test says.
+
+    `launches` lists the drivers started, in order. While `down` it is unavailable.
+    """
+
+    def __init__(self) -> None:
+        self.down = False
+        self.launches: list[tuple[str, int]] = []
+        self._jobs: dict[tuple[str, int], Job] = {}
+        self._logs: dict[tuple[str, int], str] = {}
+
+    def set_job(self, sweep_id: str, attempt: int, job: Job, *, logs: str = "") -> None:
+        """What the cluster says of a driver from now on; a missing job is forgotten, with its log."""
+        self._jobs[sweep_id, attempt] = job
+        self._logs[sweep_id, attempt] = logs
+        if job.state == "missing":
+            del self._jobs[sweep_id, attempt], self._logs[sweep_id, attempt]
+
+    def launch(self, sweep_id: str, attempt: int) -> None:
+        self._answer()
+        if (sweep_id, attempt) not in self._jobs:
+            self.launches.append((sweep_id, attempt))
+            self.set_job(sweep_id, attempt, Job(state="pending"))
+
+    def job(self, sweep_id: str, attempt: int) -> Job:
+        self._answer()
+        return self._jobs.get((sweep_id, attempt), Job(state="missing"))
+
+    def stop(self, sweep_id: str, attempt: int) -> None:
+        if self.job(sweep_id, attempt).alive:
+            self._jobs[sweep_id, attempt] = Job(state="stopped", message="stopped on request")
+
+    def logs(self, sweep_id: str, attempt: int) -> str:
+        self._answer()
+        return self._logs.get((sweep_id, attempt), "")
+
+    def resources(self) -> Mapping[str, float]:
+        self._answer()
+        return {"CPU": 2.0, "GPU": 0.0}
+
+    def _answer(self) -> None:
+        if self.down:
+            raise Unavailable("the cluster does not answer")
+
+
+class MemoryTracker:
+    """`ports.Tracker` that collects the events, each once; unavailable while `down`, or for the sweeps in `refused`."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.refused: set[str] = set()
+        self.calls = 0
+        self._shown: dict[str, dict[int, Event]] = {}
+
+    def track(self, sweep: Sweep, events: Sequence[Event]) -> None:
+        self.calls += 1
+        if self.down or sweep.id in self.refused:
+            raise Unavailable("the tracker does not answer")
+        for event in events:
+            self._shown.setdefault(sweep.id, {}).setdefault(event.number, event)
+
+    def url(self, sweep: Sweep) -> str | None:
+        return f"memory://{sweep.id}" if sweep.id in self._shown else None
+
+    def shown(self, sweep_id: str) -> list[Event]:
+        """The sweep's events in the order in which they first came."""
+        return list(self._shown.get(sweep_id, {}).values())
+
+
+def _age(sweep: Sweep) -> tuple[datetime, str]:
+    return sweep.created_at, sweep.id
+
+
+def _value(trial: Trial) -> float:
+    assert trial.values, "a completed trial has values"
+    return trial.values[0]
+
+
+def _copied(value: Noun) -> Noun:
+    # Through JSON, so that what a database would refuse or change is refused or changed here too.
+    field = _DATA[type(value)]
+    return replace(value, **{field: decode(encode(getattr(value, field)))})

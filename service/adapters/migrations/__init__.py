@@ -1,0 +1,23 @@
+"""Brings a database's tables from any earlier version to the present one, with Alembic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, func, select
+
+_LOCK = 7_737_337  # any number that nobody else locks in our database
+
+
+def upgrade(connection: Connection) -> None:
+    """Upgrades within the connection's transaction, which must be a writing one; the caller commits it.
+
+    Nobody else upgrades meanwhile: SQLite's transaction has the file locked, PostgreSQL takes a lock until it ends.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    command.upgrade(config, "head")
