@@ -1,0 +1,95 @@
+"""Processes that end with us: children in sessions of their own, and every descendant findable and ended by its id."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
+_PRCTL = ctypes.CDLL(None, use_errno=True).prctl
+
+
+def adopt_orphans() -> None:
+    """From now on a descendant whose parent dies becomes our child, so that none can leave our tree.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    if _PRCTL(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cannot become a child subreaper")
+
+
+def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """A child that a terminal's Ctrl-C does not reach, and that the kernel asks to end (SIGTERM) should we be killed.
+
+    Call it from a thread that lives as long as the child may: the kernel's promise is tied to the thread.
+    """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # One system call between fork and exec; the symbol was looked up before.
+            preexec_fn=partial(_PRCTL, _SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),
+        )
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """Every process below this one; none where it is gone."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def reap(ours: Mapping[int, subprocess.Popen[bytes]]) -> None:
+    """Buries dead children: adopted ones here, `ours` (by process id) through their own objects."""
+    with suppress(ChildProcessError):
+        while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if dead.si_pid in ours:
+                ours[dead.si_pid].poll()
+            else:
+                os.waitpid(dead.si_pid, 0)
+
+
+def marked(name: str, value: str) -> list[psutil.Process]:
+    """Processes started with this environment variable, with all that share their sessions.
+
+    The sessions matter because a program that rewrites its title (Ray's do) also wipes its environment from view.
+    """
+    sessions, everyone = set(), list(psutil.process_iter())
+    for process in everyone:
+        with suppress(psutil.Error, ProcessLookupError):
+            if process.environ().get(name) == value:
+                sessions.add(os.getsid(process.pid))
+    return [process for process in everyone if _session(process) in sessions]
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except (ProcessLookupError, PermissionError):
+        return None
+
+
+def end(processes: Iterable[psutil.Process], *, grace: float) -> None:
+    """Asks these to end, and kills what is left after `grace` seconds; returns when all are gone."""
+    waiting = list(processes)
+    for send, patience in ((psutil.Process.terminate, grace), (psutil.Process.kill, 5.0)):
+        for process in waiting:
+            with suppress(psutil.Error):
+                send(process)
+        _, waiting = psutil.wait_procs(waiting, timeout=patience)
+        if not waiting:
+            return

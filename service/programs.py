@@ -1,0 +1,155 @@
+"""The programs of the embedded stack: how each is started, and how one sees that it serves."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from service.settings import Settings
+
+_OBJECT_STORE = 200 * 2**20  # bytes; trials exchange paths and numbers, not arrays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One program: its command line, its environment beside the settings, and a URL that answers 200 once it serves."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    probe: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    grace: float
+    """Seconds between asking it to end and killing it."""
+
+    def serves(self, client: httpx.Client) -> bool:
+        """It answers."""
+        try:
+            return client.get(self.probe, headers=dict(self.headers)).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+
+def programs(settings: Settings) -> list[Program]:
+    """What these settings embed, in the order in which it ends: who asks goes before who answers."""
+    chosen = [_api(settings)]
+    if not settings.ray_url:
+        chosen.append(_ray(settings))
+    if not settings.mlflow_url:
+        chosen.append(_mlflow(settings))
+    return chosen
+
+
+def ports(settings: Settings) -> list[tuple[str, int, str]]:
+    """Where these programs will listen: host, port, and the variable that sets the port."""
+    chosen = [(settings.host, settings.port, "SWEEPSERVE_PORT")]
+    if not settings.ray_url:
+        chosen.append(("127.0.0.1", settings.dashboard_port, "SWEEPSERVE_DASHBOARD_PORT"))
+    if not settings.mlflow_url:
+        chosen.append((settings.mlflow_host, settings.mlflow_port, "SWEEPSERVE_MLFLOW_PORT"))
+    return chosen
+
+
+def _api(settings: Settings) -> Program:
+    here = dataclasses.replace(settings, url="")  # clients may come by another way, through a proxy
+    return Program(
+        name="API",
+        command=(sys.executable, "-m", "service", "api"),
+        probe=f"{here.api_url}/healthz",
+        grace=3.0,
+    )
+
+
+def _ray(settings: Settings) -> Program:
+    folder = _emptied(_ray_folder(settings.home))
+    options = {
+        "temp-dir": folder,
+        "object-store-memory": _OBJECT_STORE,
+        "dashboard-host": "127.0.0.1",
+        "dashboard-port": settings.dashboard_port,
+        # Every other port is whichever is free, so that several stacks share a machine.
+        "port": 0,
+        "dashboard-agent-listen-port": 0,
+        "dashboard-agent-grpc-port": 0,
+        "runtime-env-agent-port": 0,
+        "metrics-export-port": 0,
+        "ray-client-server-port": _free_port(),
+    }
+    return Program(
+        name="Ray",
+        command=(
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+            *(f"--{name}={value}" for name, value in options.items()),
+        ),
+        environment={
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(settings.ray_token_path),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all ports on loopback, as Ray does by itself on those systems
+            "TMPDIR": str(folder),
+        },
+        probe=f"{settings.jobs_url}/api/jobs/",
+        headers={"Authorization": f"Bearer {_token(settings.ray_token_path)}"},
+        grace=2.0,
+    )
+
+
+def _mlflow(settings: Settings) -> Program:
+    folder = settings.home / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {
+        "host": settings.mlflow_host,
+        "port": settings.mlflow_port,
+        "workers": 1,
+        "backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}",
+        "artifacts-destination": folder / "artifacts",
+        "uvicorn-opts": "--log-level warning",
+    }
+    return Program(
+        name="MLflow",
+        command=(sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())),
+        # Job runners are for features of MLflow that sweeps do not use, and take 230 MB each.
+        environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        probe=f"{settings.tracking_url}/health",
+        grace=2.0,
+    )
+
+
+def _ray_folder(home: Path) -> Path:
+    """Ray's sessions. A short path, because the names of its sockets may have no more than 107 characters."""
+    return Path("/tmp") / f"sweepserve-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"  # noqa: S108
+
+
+def _emptied(folder: Path) -> Path:
+    """The folder without what an earlier session left, and for us alone.
+
+    Raises:
+        FileExistsError: somebody else's is there.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def _token(path: Path) -> str:
+    """Ray's token; made on first use, for our eyes only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
