@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.abc import Traversable
 from importlib.resources import files
 from typing import Any
@@ -10,6 +11,7 @@ from search_spaces.space import SearchSpace
 from search_spaces.yaml_text import read_yaml
 
 
+@cache
 def default_space(family: str) -> SearchSpace:
     """The space that a sweep of this family searches unless it says otherwise.
 

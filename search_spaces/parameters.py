@@ -62,7 +62,8 @@ class Parameter(ABC):
         """Plain data (JSON types only) that `parameter_from_dict` reads back."""
         fields = {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
         when = fields.pop("when")
-        return {"kind": self.kind, **fields, **({"when": when} if when else {})}
+        set_ = {name: value for name, value in fields.items() if value is not None}
+        return {"kind": self.kind, **set_, **({"when": when} if when else {})}
 
 
 @final

@@ -95,6 +95,14 @@ class Setting:
     bounds: Mapping[str, float]
     required: bool
 
+    @property
+    def number(self) -> type[int] | type[float] | None:
+        """The kind of number that it takes, any within its bounds; None: it takes something else."""
+        for kind in (self.hint, *typing.get_args(self.hint)):
+            if kind in (int, float) and typing.get_origin(self.hint) in (None, typing.Union, types.UnionType):
+                return int if kind is int else float
+        return None
+
     def check(self, value: Any) -> list[Fault]:
         """What is wrong with this value, whatever the other settings are."""
         return _read(value, self.hint, self.bounds)[1]

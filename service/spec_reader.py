@@ -1,0 +1,188 @@
+"""Reads the document of a sweep spec and finds everything that is wrong with it, each fault with its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from search_spaces import Choice, Float, Int, SearchSpace, SpaceError, default_space, parameter_from_dict
+from service.plan import ACCURACY, Objective, Resources, Search, Stop
+from trainables.config import Config, ConfigError, Fault, Path, Setting, nearest, shown
+from trainables.data.datasets import DATASETS
+from trainables.families import FAMILIES
+from trainables.trial import TrainConfig
+
+C = TypeVar("C", bound=Config)
+KEYS = ("name", "family", "data", "fixed", "space", "search", "stop", "objectives", "resources")
+NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A place in the document that sets a setting: to one value, or to those of a parameter."""
+
+    name: str
+    path: Path
+    values: Sequence[tuple[Path, Any]]
+    parameter: Float | Int | Choice | None = None
+
+
+class SpecReader:
+    """The parts of one document. Reading goes on after a fault; a part with `faults` holds a stand-in."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self.faults: list[Fault] = []
+        for key in document:
+            if key not in KEYS:
+                self._fault((key,), f"unknown key {shown(key)}; {nearest(key, KEYS)}")
+        self.name = self._name()
+        self.data = self._mapping("data", required=True)
+        self.fixed = self._mapping("fixed")
+        self.search = self._part("search", Search)
+        self.stop = self._part("stop", Stop)
+        self.objectives = self._objectives()
+        self.resources = self._part("resources", Resources)
+        self.family = str(document.get("family"))
+        self._kinds: dict[str, type[Config] | None] = {
+            "model": self._row(FAMILIES, "family", ("family",), document),
+            "train": TrainConfig,
+            "data": self._row(DATASETS, "dataset", ("data", "name"), self.data) if self.data else None,
+        }
+        self._settings = {
+            f"{section}.{name}": setting
+            for section, kind in self._kinds.items()
+            if kind
+            for name, setting in kind.settings().items()
+        }
+        self.space, searched = self._space()
+        entries = [
+            *(_Entry(f"data.{key}", ("data", key), [((), value)]) for key, value in self.data.items() if key != "name"),
+            *(_Entry(name, ("fixed", name), [((), value)]) for name, value in self.fixed.items()),
+            *searched,
+        ]
+        self._check_overlaps(entries)
+        self._check_settings(entries)
+        if self.stop.patience is not None and any(entry.name == "train.patience" for entry in entries):
+            self._fault(("stop", "patience"), "need it here or as train.patience, not both")
+
+    def _fault(self, path: Path, message: str) -> None:
+        self.faults.append(Fault(path, message))
+
+    def _name(self) -> str:
+        name = self._document.get("name")
+        if "name" not in self._document:
+            self._fault(("name",), "is required and missing")
+        elif not isinstance(name, str) or not re.fullmatch(NAME, name):
+            rule = "need 1 to 63 of a-z, 0-9, dot, hyphen and underscore, the first a letter or digit"
+            self._fault(("name",), f"{rule}; got {shown(name)}")
+        return str(name)
+
+    def _mapping(self, key: str, *, required: bool = False) -> dict[str, Any]:
+        value = self._document.get(key, {})
+        if required and key not in self._document:
+            self._fault((key,), "is required and missing")
+        elif not isinstance(value, dict):
+            self._fault((key,), f"need a mapping, got {shown(value)}")
+        return value if isinstance(value, dict) else {}
+
+    def _row(self, table: Mapping[str, type[C]], what: str, path: Path, place: Mapping[str, Any]) -> type[C] | None:
+        key = str(path[-1])
+        name = place.get(key)
+        if isinstance(name, str) and name in table:
+            return table[name]
+        rule = f"unknown {what} {shown(name)}" if key in place else "is required and missing"
+        self._fault(path, f"{rule}; {nearest(str(name), list(table))}")
+        return None
+
+    def _part(self, key: str, kind: type[C]) -> C:
+        try:
+            return kind.from_dict(self._document.get(key, {}))
+        except ConfigError as error:
+            self.faults.extend(fault.under(key) for fault in error.faults)
+            return kind()
+
+    def _objectives(self) -> tuple[Objective, ...]:
+        values = self._document.get("objectives", [ACCURACY.to_dict()])
+        if not isinstance(values, list) or len(values) != 1:
+            self._fault(("objectives",), f"need a list of one objective, got {shown(values)}")
+            return (ACCURACY,)
+        try:
+            return (Objective.from_dict(values[0]),)
+        except ConfigError as error:
+            self.faults.extend(fault.under("objectives", 0) for fault in error.faults)
+            return (ACCURACY,)
+
+    def _space(self) -> tuple[SearchSpace, list[_Entry]]:
+        given = {**dotted(self.data), **self.fixed}
+        if "space" not in self._document:
+            space = default_space(self.family).given(given) if self._kinds["model"] else SearchSpace({})
+            return space, [_Entry(name, ("space", name), p.extremes(), p) for name, p in space.items()]
+        described = self._mapping("space")
+        # A condition may name what is fixed, which is a parameter that can take one value only.
+        constants = {name: Choice(values=(value,)).to_dict() for name, value in given.items()}
+        entries = []
+        for name, description in described.items():
+            try:
+                parameter = parameter_from_dict(description)
+            except SpaceError:  # its faults are among those of the whole space
+                entries.append(_Entry(name, ("space", name), ()))
+                continue
+            entries.append(_Entry(name, ("space", name), parameter.extremes(), parameter))
+            for parent in parameter.when.keys() - constants.keys() - described.keys():
+                message = "is neither searched nor fixed" if parent in self._settings else self._unknown(parent)
+                self._fault(("space", name, "when", parent), message)
+        try:
+            return SearchSpace.from_dict({**constants, **described}).given(given), entries
+        except SpaceError as error:
+            said = {fault.path for fault in self.faults}
+            faults = [Fault(("space", *path), message) for path, message in error.faults]
+            self.faults.extend(fault for fault in faults if fault.path not in said)
+            return SearchSpace({}), entries
+
+    def _unknown(self, name: str) -> str:
+        return f"unknown setting {shown(name)}; {nearest(name, list(self._settings))}"
+
+    def _check_overlaps(self, entries: Sequence[_Entry]) -> None:
+        """Nothing is set twice, and no group of settings both as a whole and in part."""
+        first: dict[str, _Entry] = {}
+        for entry in entries:
+            if first.setdefault(entry.name, entry) is not entry:
+                self._fault(entry.path, f"is set under {first[entry.name].path[0]!r} too; need it in one place")
+        for entry in entries:
+            parts = entry.name.split(".")
+            for group in (".".join(parts[:i]) for i in range(2, len(parts))):
+                if group in first:
+                    self._fault(
+                        entry.path, f"{group} is set as a whole under {first[group].path[0]!r}; need one of both"
+                    )
+
+    def _check_settings(self, entries: Sequence[_Entry]) -> None:
+        """Every name is a setting, every value one that it takes, and no required setting is missing."""
+        for entry in entries:
+            if entry.name in self._settings:
+                self._check_values(entry, self._settings[entry.name])
+            elif self._kinds.get(entry.name.split(".")[0], TrainConfig):  # not of an unknown family or dataset
+                self._fault(entry.path, self._unknown(entry.name))
+        heads = {".".join(entry.name.split(".")[:2]) for entry in entries}
+        for name, setting in self._settings.items():
+            section, *rest = name.split(".")
+            if setting.required and len(rest) == 1 and name not in heads:
+                self._fault(("data", *rest) if section == "data" else ("fixed", name), "is required and missing")
+
+    def _check_values(self, entry: _Entry, setting: Setting) -> None:
+        if isinstance(entry.parameter, Float) and setting.number is int:
+            self._fault((*entry.path, "kind"), "need int or choice for a setting of whole numbers, got 'float'")
+        elif isinstance(entry.parameter, Float | Int) and setting.number is None:
+            message = f"need choice for a setting that is no number, got {entry.parameter.kind!r}"
+            self._fault((*entry.path, "kind"), message)
+        else:
+            for path, value in entry.values:
+                self.faults.extend(fault.under(*entry.path, *path) for fault in setting.check(value))
+
+
+def dotted(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The dataset's settings by their dotted names."""
+    return {f"data.{key}": value for key, value in data.items() if key != "name"}
