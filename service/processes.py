@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
+_PASSES = 3  # so often `end` looks
 _PRCTL = ctypes.CDLL(None, use_errno=True).prctl
 
 
@@ -45,10 +46,11 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path) 
         )
 
 
-def descendants(pid: int) -> list[psutil.Process]:
-    """Every process below this one; none where it is gone."""
+def tree(pid: int) -> list[psutil.Process]:
+    """This process and its descendants; none where it is gone."""
     try:
-        return psutil.Process(pid).children(recursive=True)
+        top = psutil.Process(pid)
+        return [top, *top.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
 
@@ -64,32 +66,31 @@ def reap(ours: Mapping[int, subprocess.Popen[bytes]]) -> None:
 
 
 def marked(name: str, value: str) -> list[psutil.Process]:
-    """Processes started with this environment variable, with all that share their sessions.
+    """Living processes started with this environment variable, with all that share their sessions.
 
     The sessions matter because a program that rewrites its title (Ray's do) also wipes its environment from view.
     """
-    sessions, everyone = set(), list(psutil.process_iter())
-    for process in everyone:
-        with suppress(psutil.Error, ProcessLookupError):
-            if process.environ().get(name) == value:
-                sessions.add(os.getsid(process.pid))
-    return [process for process in everyone if _session(process) in sessions]
+    sessions: dict[psutil.Process, int] = {}
+    wanted = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                sessions[process] = os.getsid(process.pid)
+                if process.environ().get(name) == value:
+                    wanted.add(sessions[process])
+    return [process for process, session in sessions.items() if session in wanted]
 
 
-def _session(process: psutil.Process) -> int | None:
-    try:
-        return os.getsid(process.pid)
-    except (ProcessLookupError, PermissionError):
-        return None
+def end(find: Callable[[], list[psutil.Process]], *, grace: float) -> None:
+    """Asks what `find` gives to end, and kills what is left after `grace` seconds.
 
-
-def end(processes: Iterable[psutil.Process], *, grace: float) -> None:
-    """Asks these to end, and kills what is left after `grace` seconds; returns when all are gone."""
-    waiting = list(processes)
-    for send, patience in ((psutil.Process.terminate, grace), (psutil.Process.kill, 5.0)):
-        for process in waiting:
-            with suppress(psutil.Error):
-                send(process)
-        _, waiting = psutil.wait_procs(waiting, timeout=patience)
-        if not waiting:
-            return
+    Looks more than once, because what is being ended may still have started another.
+    """
+    for _ in range(_PASSES):
+        waiting = find()
+        for send, patience in ((psutil.Process.terminate, grace), (psutil.Process.kill, 5.0)):
+            for process in waiting:
+                with suppress(psutil.Error):
+                    send(process)
+            _, waiting = psutil.wait_procs(waiting, timeout=patience)
+        grace = 0.0

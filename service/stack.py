@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -94,7 +95,7 @@ class Stack:
         self._resources.enter_context(_alone(home, self._settings.api_url))
         if left := processes.marked(_MARK, str(home)):
             self._say(f"ending {len(left)} processes of a stack that was killed")
-            processes.end(left, grace=3.0)
+            processes.end(partial(processes.marked, _MARK, str(home)), grace=3.0)
         _check_ports(self._settings)
         processes.adopt_orphans()
         try:
@@ -112,6 +113,7 @@ class Stack:
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         environment.update(self._settings.to_environment(), **program.environment)
         environment[_MARK] = str(self._settings.home)
+        environment["PYTHONSAFEPATH"] = "1"  # a module of ours is never a file of that name in the user's folder
         return processes.spawn(program.command, environment=environment, log=self._log(program))
 
     @property
@@ -157,8 +159,11 @@ class Stack:
     def _end_strays(self) -> None:
         """Ends what programs that are no more have left behind; it may hold their ports."""
         living = [child.process.pid for child in self._children if child.process.poll() is None]
-        kept = {*living, *(process.pid for pid in living for process in processes.descendants(pid))}
-        strays = [process for process in processes.descendants(os.getpid()) if process.pid not in kept]
+
+        def strays() -> list[psutil.Process]:
+            kept = {process for pid in living for process in processes.tree(pid)}
+            return [process for process in processes.tree(os.getpid())[1:] if process not in kept]
+
         processes.end(strays, grace=1.0)
 
     def _end(self) -> None:
@@ -167,11 +172,9 @@ class Stack:
         if self._children:
             self._say("ending the stack")
         for child in self._children:
-            with suppress(psutil.NoSuchProcess):
-                tree = [psutil.Process(child.process.pid), *processes.descendants(child.process.pid)]
-                processes.end(tree, grace=child.program.grace)
+            processes.end(partial(processes.tree, child.process.pid), grace=child.program.grace)
             child.process.poll()
-        processes.end(processes.descendants(os.getpid()), grace=0.5)
+        processes.end(lambda: processes.tree(os.getpid())[1:], grace=0.5)
         self._resources.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
