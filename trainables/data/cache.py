@@ -20,7 +20,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.dataset import Dataset, DatasetConfig, DataUnavailable, Progress, Split
+from trainables.data.journal import Block, Journal
 
 FORMAT = 1
 BLOCK_IMAGES = 500
@@ -62,7 +63,7 @@ def cached(
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 size = sum(file.size for file in store.files) / 2**20
-                raise DataUnavailable(f"no room in {root}: {folder.name} needs {size:,.0f} MiB") from error
+                raise DataUnavailable(f"no room in {root}: {folder.name} needs {size:,.1f} MiB") from error
             raise DataUnavailable(f"cannot keep {folder.name} in {root}: {error}") from error
     splits = {
         name: Split(images=store.open(name, "images"), targets=store.open(name, "targets"))
@@ -155,37 +156,38 @@ class _Store:
         """Write the blocks that the journal of an interrupted run does not hold, then give the folder its name."""
         partial = self.folder.with_name(self.folder.name + ".partial")
         shutil.rmtree(self.folder, ignore_errors=True)  # it is there only when it is not whole
-        journal = partial / "journal.jsonl"
-        done = _read_journal(journal) if self._has_begun(partial) else {}
-        if not done:
+        if not self._has_begun(partial):
             self._begin(partial)
         blocks = [
             (split, start, min(start + BLOCK_IMAGES, n))
             for split, n in self.counts.items()
             for start in range(0, n, BLOCK_IMAGES)
         ]
-        made, total = (
-            sum(stop - start for split, start, stop in blocks if (split, start) in done),
-            sum(self.counts.values()),
-        )
-        progress(made, total)
-        with ThreadPoolExecutor(_cpus()) as pool, journal.open("ab") as log:
-            running = {
-                pool.submit(self._write_block, partial, make, block): block for block in blocks if block[:2] not in done
+        with closing(Journal(partial / "journal.jsonl")) as journal:
+            missing = [block for block in blocks if block not in journal.blocks]
+            total = sum(self.counts.values())
+            done = total - sum(stop - start for _, start, stop in missing)
+            progress(done, total)
+            with ThreadPoolExecutor(_cpus()) as pool:
+                running = {pool.submit(self._write_block, partial, make, block, journal): block for block in missing}
+                try:
+                    for future in as_completed(running):
+                        future.result()
+                        _, start, stop = running[future]
+                        done += stop - start
+                        progress(done, total)
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)  # the blocks in hand are finished and noted
+                    raise
+            hashes = {
+                file.name: [journal.blocks[block][file.name] for block in blocks if block[0] == file.split]
+                for file in self.files
             }
-            try:
-                for future in as_completed(running):
-                    split, start, stop = running[future]
-                    done[split, start] = future.result()
-                    log.write(json.dumps([split, start, done[split, start]]).encode() + b"\n")
-                    log.flush()
-                    os.fsync(log.fileno())
-                    made += stop - start
-                    progress(made, total)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        self._finish(partial, blocks, done)
+        header = {"format": FORMAT, "config": self.config, "block_images": BLOCK_IMAGES, "blocks": hashes}
+        _write_whole(partial / "header.json", json.dumps(header).encode())
+        (partial / "journal.jsonl").unlink()
+        partial.rename(self.folder)
+        _write_whole(self.folder / "verified.json", json.dumps(self._stamp()).encode())
 
     def _has_begun(self, partial: Path) -> bool:
         try:
@@ -201,10 +203,10 @@ class _Store:
                 out.write(file.head)
                 os.posix_fallocate(out.fileno(), 0, file.size)  # a disk without room says so before any work
 
-    def _write_block(self, partial: Path, make: Make, block: tuple[str, int, int]) -> dict[str, str]:
+    def _write_block(self, partial: Path, make: Make, block: Block, journal: Journal) -> None:
         split, start, stop = block
         made = make(split, start, stop)
-        hashes = {}
+        checksums = {}
         for file in (file for file in self.files if file.split == split):
             array = np.asarray(getattr(made, file.array), dtype=file.dtype)
             assert array.shape == (stop - start, *file.shape[1:]), f"{file.name}: made {array.shape}"
@@ -214,30 +216,8 @@ class _Store:
                 out.write(data)
                 out.flush()
                 os.fdatasync(out.fileno())
-            hashes[file.name] = hashlib.sha256(data).hexdigest()
-        return hashes
-
-    def _finish(
-        self, partial: Path, blocks: list[tuple[str, int, int]], done: Mapping[tuple[str, int], Mapping[str, str]]
-    ) -> None:
-        hashes = {
-            file.name: [done[split, start][file.name] for split, start, _ in blocks if split == file.split]
-            for file in self.files
-        }
-        header = {"format": FORMAT, "config": self.config, "block_images": BLOCK_IMAGES, "blocks": hashes}
-        _write_whole(partial / "header.json", json.dumps(header).encode())
-        (partial / "journal.jsonl").unlink()
-        partial.rename(self.folder)
-        _write_whole(self.folder / "verified.json", json.dumps(self._stamp()).encode())
-
-
-def _read_journal(path: Path) -> dict[tuple[str, int], dict[str, str]]:
-    done = {}
-    for line in path.read_bytes().splitlines() if path.exists() else []:
-        with suppress(ValueError):  # the line that a killed run was writing
-            split, start, hashes = json.loads(line)
-            done[split, start] = hashes
-    return done
+            checksums[file.name] = hashlib.sha256(data).hexdigest()
+        journal.add(block, checksums)
 
 
 def _hashes(path: Path, file: _File, block_images: int) -> list[str]:
