@@ -27,6 +27,7 @@ SPACE = {
 
 
 def make_spec(**search: Any) -> SweepSpec:
+    """A spec whose search, space, pruner or objective differ from the defaults here."""
     pruner = search.pop("pruner", "none")
     return SweepSpec.from_dict(
         {
@@ -42,6 +43,7 @@ def make_spec(**search: Any) -> SweepSpec:
 
 
 def make_trial(number: int, point: dict[str, Any], state: TrialState, value: float | None = None) -> Trial:
+    """A trial of the sweep as the store would give it."""
     values = None if value is None else (value,)
     return Trial(
         id=f"s-{number:04}", sweep_id="s", number=number, point=point, state=state, values=values, created_at=NOW
@@ -49,10 +51,12 @@ def make_trial(number: int, point: dict[str, Any], state: TrialState, value: flo
 
 
 def measure(number: int, step: int, value: float) -> Measurement:
+    """One accuracy of one trial."""
     return Measurement(trial_id=f"s-{number:04}", step=step, at=NOW, metrics={"validation/accuracy": value})
 
 
 def points(search: Search, count: int) -> list[dict[str, Any]]:
+    """The next so many points."""
     asked = [search.ask() for _ in range(count)]
     return [answer[1] for answer in asked if answer is not None]
 
@@ -263,7 +267,7 @@ def test_importances_name_the_parameter_that_matters() -> None:
 
 
 def test_thousands_of_trials_are_rebuilt_quickly() -> None:
-    """A sweep of 5,000 trials is rebuilt, and asked for one more, within seconds: it was 0.6 s when this was written."""
+    """A sweep of 5,000 trials is rebuilt, and asked for one more, within seconds (0.4 s when this was written)."""
     point = {"train.batch_size": 32}
     trials = [make_trial(n, point, TrialState.COMPLETED, n / 5000) for n in range(5000)]
     measured = [measure(n, step, 0.5) for n in range(5000) for step in (1, 2, 3)]

@@ -1,0 +1,37 @@
+"""`python -m service.driver SWEEP_ID`: wiring only. What it prints is the sweep's log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import ray
+
+from service.adapters.clock import SystemClock
+from service.adapters.sql_store import SqlStore
+from service.domain import SweepState
+from service.driver import tune
+from service.driver.drive import drive
+from service.settings import Settings
+
+
+def main() -> int:
+    """Drives the sweep named on the command line; 0 unless it failed."""
+    if len(sys.argv) != 2:
+        sys.stderr.write("usage: python -m service.driver SWEEP_ID\n")
+        return 2
+    tune.configure()
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.captureWarnings(capture=True)
+    settings = Settings.from_environment()
+    store = SqlStore(settings.database_url)
+    ray.init(logging_level=logging.WARNING, log_to_driver=True)
+    try:
+        state = drive(sys.argv[1], store=store, settings=settings, clock=SystemClock())
+    finally:
+        ray.shutdown()
+    return 1 if state is SweepState.FAILED else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

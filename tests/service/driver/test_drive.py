@@ -1,0 +1,197 @@
+"""The driver as a real process on a real Ray cluster, training real networks on real digits."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.adapters.clock import SystemClock
+from service.adapters.sql_store import SqlStore
+from service.domain import Sweep, SweepState, TrialState
+from service.settings import Settings
+from service.spec import SweepSpec
+
+pytestmark = pytest.mark.slow
+SWEEP = "aaaabbbb"
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-a-cluster-that-lives-for-one-test-module"}
+HEAD = """
+import sys, ray
+context = ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+print(context.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(name="cluster", scope="module")
+def _cluster() -> Iterator[tuple[str, psutil.Process]]:
+    """A Ray cluster of two cores for this module: its address, and the process whose descendants it is."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HEAD], env={**os.environ, **TOKEN}, **pipes) as head:  # type: ignore[call-overload]
+        try:
+            assert head.stdout is not None
+            yield head.stdout.readline().strip(), psutil.Process(head.pid)
+        finally:
+            family = psutil.Process(head.pid).children(recursive=True)
+            head.communicate()  # the end of its input is its end
+            for process in psutil.wait_procs(family, timeout=10)[1]:
+                process.kill()
+
+
+class Lab:
+    """A home folder with a store, and drivers started in it."""
+
+    def __init__(self, home: Path, address: str, head: psutil.Process) -> None:
+        self.settings = Settings(home=home)
+        self.store = SqlStore(self.settings.database_url)
+        self.store.migrate()
+        self.head = head
+        self.environment = {**os.environ, **TOKEN, **self.settings.to_environment(), "RAY_ADDRESS": address}
+        self.log = home / "driver.log"
+        self.drivers: list[subprocess.Popen[bytes]] = []
+
+    def submit(self, **changes: Any) -> None:
+        document = {
+            "name": "little",
+            "family": "narrow_resnet",
+            "data": {"name": "digits", "train": 200, "validation": 100, "test": 50, "image_size": 16},
+            "fixed": {"model.channels": [8, 16, 16, 16], "train.batch_size": 50, "train.max_epochs": 3},
+            "space": {"train.learning_rate": {"kind": "float", "low": 1e-3, "high": 1e-2, "log": True}},
+            "search": {"trials": 4},
+            "stop": {"pruner": "none"},
+            **changes,
+        }
+        spec = SweepSpec.from_dict(document).to_dict()
+        self.store.add_sweep(Sweep(id=SWEEP, name="little", spec=spec, created_at=SystemClock().now()))
+
+    def drive(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "service.driver", SWEEP]
+            driver = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+        self.drivers.append(driver)
+        return driver
+
+    def until(self, happened: Callable[[], bool], seconds: float = 60) -> float:
+        """Waits, and returns how long it took."""
+        started = time.monotonic()
+        while not happened():
+            assert time.monotonic() - started < seconds, self.log.read_text()
+            assert self.drivers[-1].poll() is None or happened(), self.log.read_text()
+            time.sleep(0.05)
+        return time.monotonic() - started
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes in which trials run."""
+        named = []
+        for process in self.head.children(recursive=True):
+            try:
+                if process.name().startswith("ray::") and "Trainable" in " ".join(process.cmdline()):
+                    named.append(process)
+            except psutil.NoSuchProcess:
+                continue
+        return named
+
+    def measured(self) -> list[tuple[str, int]]:
+        return [(one.trial_id, one.step) for one in self.store.measurements(SWEEP)]
+
+
+@pytest.fixture(name="lab")
+def _lab(tmp_path: Path, cluster: tuple[str, psutil.Process]) -> Iterator[Lab]:
+    lab = Lab(tmp_path, *cluster)
+    yield lab
+    for driver in lab.drivers:
+        driver.kill()
+        driver.wait()
+    lab.store.close()
+
+
+def test_a_sweep_runs_to_its_end(lab: Lab) -> None:
+    """Four trials, one of them diverging, one whose folder cannot be written: each has the state that it deserves."""
+    blocked = lab.settings.sweeps_root / SWEEP / "trials" / f"{SWEEP}-0001"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where a folder must be")
+    rates = [0.002, 1e30]
+    lab.submit(
+        space={"train.learning_rate": {"kind": "choice", "values": rates}},
+        search={"trials": 8, "sampler": "random", "seed": 1},
+    )
+    assert lab.drive().wait(timeout=120) == 0, lab.log.read_text()
+    trials = lab.store.trials(SWEEP)
+    assert lab.store.sweep(SWEEP).state is SweepState.COMPLETED
+    assert [trial.number for trial in trials] == list(range(8))
+    assert trials[1].state is TrialState.FAILED
+    assert "Error" in trials[1].reason
+    others = [trial for trial in trials if trial.number != 1]
+    assert {trial.point["train.learning_rate"] for trial in others} == set(rates)
+    for trial in others:
+        if trial.point["train.learning_rate"] == rates[0]:
+            assert trial.state is TrialState.COMPLETED
+            assert trial.values is not None
+            kept = max(one.metrics["validation/accuracy"] for one in lab.store.measurements(SWEEP, trial_id=trial.id))
+            assert trial.values == (kept,)
+        else:
+            assert trial.state is TrialState.FAILED
+            assert trial.reason.startswith("diverged: ")
+    best = max((t for t in others if t.values), key=lambda trial: trial.values or (-math.inf,))
+    champion = lab.store.model_versions("little")[0]
+    assert champion.value == (best.values or ())[0]
+    assert (Path(champion.path) / "model.safetensors").is_file()
+    assert any(event.kind == "progress" for event in lab.store.events(SWEEP))
+    assert len(lab.measured()) == len(set(lab.measured()))
+
+
+def test_a_killed_driver_and_a_killed_worker_lose_nothing(lab: Lab) -> None:
+    """SIGKILL to a worker, then to the driver: the next driver ends the sweep with every epoch measured once."""
+    lab.submit(
+        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 12},
+        search={"trials": 3},
+    )
+    lab.drive()
+    lab.until(lambda: len(lab.measured()) >= 4)
+    lab.workers()[0].kill()
+    lab.until(lambda: "lost its worker" in lab.log.read_text())
+    lab.until(lambda: "goes on" in lab.log.read_text())
+    lab.drivers[-1].send_signal(signal.SIGKILL)
+    lab.drivers[-1].wait()
+    assert any(trial.state is TrialState.RUNNING for trial in lab.store.trials(SWEEP))
+    assert lab.drive().wait(timeout=120) == 0, lab.log.read_text()
+    trials = lab.store.trials(SWEEP)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 3, lab.log.read_text()
+    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 13)]
+
+
+def test_stop_ends_a_sweep_in_the_middle_of_long_epochs(lab: Lab) -> None:
+    """Within 8 s of the request the sweep is stopped, with its running trials stopped and no worker left."""
+    lab.submit(
+        data={"name": "digits", "train": 1197, "validation": 300, "test": 300, "image_size": 150},
+        fixed={"model.channels": [64, 128, 256, 512], "train.batch_size": 1197, "train.max_epochs": 50},
+    )
+    driver = lab.drive()
+    lab.until(lambda: len(lab.workers()) == 2)
+    lab.store.move_sweep(SWEEP, SweepState.STOPPING, at=SystemClock().now())
+    seconds = lab.until(lambda: lab.store.sweep(SWEEP).state.final)
+    assert lab.store.sweep(SWEEP).state is SweepState.STOPPED
+    assert {trial.state for trial in lab.store.trials(SWEEP)} == {TrialState.STOPPED}
+    assert driver.wait(timeout=10) == 0
+    assert seconds < 8
+    assert not lab.workers()
+
+
+def test_data_that_cannot_be_made_fail_the_sweep(lab: Lab) -> None:
+    """Before any trial is started, the sweep fails with the reason."""
+    lab.settings.data_root.write_text("a file where a folder must be")
+    lab.submit()
+    assert lab.drive().wait(timeout=60) == 1
+    sweep = lab.store.sweep(SWEEP)
+    assert sweep.state is SweepState.FAILED
+    assert str(lab.settings.data_root) in sweep.reason
+    assert lab.store.trials(SWEEP) == []

@@ -1,0 +1,217 @@
+"""A running sweep without Ray: trials are started, reported and ended by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.adapters.memory import ManualClock, MemoryStore
+from service.domain import Sweep, SweepState, Trial, TrialState
+from service.driver.recorder import Recorder
+from service.driver.run import DEATHS, Run
+from service.spec import SweepSpec
+from trainables.trainable import Report, TrialSettings
+
+SPEC = {
+    "name": "little",
+    "family": "narrow_resnet",
+    "data": {"name": "digits"},
+    "space": {"train.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True}},
+    "search": {"trials": 4},
+    "stop": {"pruner": "none"},
+}
+
+
+class Harness:
+    """A run on a store in memory, as the driver would make it; `again` is the next driver's."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.spec = SweepSpec.from_dict({**SPEC, **changes})
+        self.store, self.clock, self.folder = MemoryStore(), ManualClock(), folder
+        sweep = Sweep(id="s", name="little", spec=self.spec.to_dict(), created_at=self.clock.now())
+        self.store.add_sweep(sweep)
+        self.store.move_sweep("s", SweepState.RUNNING, at=self.clock.now())
+        self.again()
+
+    def again(self) -> Run:
+        self.recorder = Recorder(self.store, self.clock)
+        self.run = Run(
+            self.store.sweep("s"),
+            self.spec,
+            trials=self.store.trials("s"),
+            measurements=self.store.measurements("s"),
+            folder=self.folder,
+            data_root=self.folder,
+            recorder=self.recorder,
+            clock=self.clock,
+        )
+        return self.run
+
+    def start(self) -> TrialSettings:
+        settings = self.run.start()
+        assert not isinstance(settings, str)
+        return settings
+
+    def report(self, trial_id: str, step: int, accuracy: float, **changes: Any) -> bool:
+        metrics = {"validation/accuracy": accuracy}
+        report: dict[str, Any] = {
+            "step": step,
+            "metrics": metrics,
+            "checkpoint": str(self.folder / trial_id / f"checkpoint-{step:06}"),
+            "best_step": step,
+            "best_metrics": metrics,
+            "finished": None,
+            "diverged": False,
+        }
+        return self.run.report(trial_id, Report(**{**report, **changes}))  # type: ignore[typeddict-item]
+
+    def trials(self) -> list[Trial]:
+        self.recorder.close()
+        return self.store.trials("s")
+
+
+@pytest.fixture(name="harness")
+def _harness(tmp_path: Path) -> Harness:
+    return Harness(tmp_path)
+
+
+def test_a_trial_is_in_the_store_from_its_start(harness: Harness) -> None:
+    """A started trial has its number and point in the store, and its worker is told where everything is."""
+    settings = harness.start()
+    (trial,) = harness.trials()
+    assert (trial.id, trial.number, trial.state) == ("s-0000", 0, TrialState.RUNNING)
+    assert settings["trial"] == harness.spec.trial(trial.point).to_dict()
+    assert settings["folder"] == str(harness.folder / "s-0000")
+    assert settings["checkpoint"] is None
+
+
+def test_value_is_that_of_the_kept_weights(harness: Harness) -> None:
+    """A trial that got worse at the end counts with its best epoch, whose weights were kept."""
+    trial_id = harness.start()["trial_id"]
+    assert not harness.report(trial_id, 1, 0.9)
+    last = {"best_step": 1, "best_metrics": {"validation/accuracy": 0.9}, "finished": "max_epochs reached"}
+    assert harness.report(trial_id, 2, 0.7, **last)
+    (trial,) = harness.trials()
+    assert (trial.state, trial.values, trial.step) == (TrialState.COMPLETED, (0.9,), 2)
+    assert [m.metrics["validation/accuracy"] for m in harness.store.measurements("s")] == [0.9, 0.7]
+
+
+def test_each_better_trial_becomes_the_champion(harness: Harness) -> None:
+    """A completed trial is offered as the champion; a worse one later is not taken."""
+    for accuracy in (0.5, 0.8, 0.6):
+        harness.report(harness.start()["trial_id"], 1, accuracy, finished="max_epochs reached")
+    harness.trials()
+    champions = [version.trial_id for version in harness.store.model_versions("little")]
+    assert champions == ["s-0001", "s-0000"]
+
+
+def test_a_diverged_trial_has_failed_with_its_reason(harness: Harness) -> None:
+    """NaN in the loss: the trial fails and says where; its NaN is kept as measured."""
+    trial_id = harness.start()["trial_id"]
+    reason = "diverged: train/loss is nan at step 3"
+    assert harness.report(trial_id, 3, math.nan, best_step=None, best_metrics={}, finished=reason, diverged=True)
+    (trial,) = harness.trials()
+    assert (trial.state, trial.reason, trial.values) == (TrialState.FAILED, reason, None)
+    assert math.isnan(harness.store.measurements("s")[0].metrics["validation/accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("best", "reason"),
+    [
+        ({"validation/accuracy": math.nan}, "validation/accuracy is nan at step 1"),
+        ({"other": 1.0}, "it did not measure validation/accuracy; it measured: other"),
+    ],
+)
+def test_a_trial_without_a_value_has_failed(harness: Harness, best: dict[str, float], reason: str) -> None:
+    """Ending without a finite objective is a failure that says what is the matter."""
+    harness.report(harness.start()["trial_id"], 1, 0.5, best_metrics=best, finished="max_epochs reached")
+    (trial,) = harness.trials()
+    assert (trial.state, trial.reason) == (TrialState.FAILED, reason)
+
+
+def test_the_pruner_ends_a_trial(tmp_path: Path) -> None:
+    """ASHA ends the second trial of two at its first rung, with the value that it had reached."""
+    harness = Harness(tmp_path, stop={"pruner": "asha"})
+    good, bad = harness.start()["trial_id"], harness.start()["trial_id"]
+    assert not harness.report(good, 1, 0.9)
+    assert harness.report(bad, 1, 0.1)
+    trial = harness.trials()[1]
+    assert (trial.state, trial.values, trial.reason) == (TrialState.PRUNED, (0.1,), "pruned after 1 epochs")
+
+
+def test_an_error_fails_the_trial_and_the_sweep_goes_on(harness: Harness) -> None:
+    """One trial's exception is that trial's end only."""
+    harness.run.fail(harness.start()["trial_id"], "ValueError: no")
+    assert harness.run.failure == "every trial failed, the first one with: ValueError: no"
+    harness.report(harness.start()["trial_id"], 1, 0.5, finished="max_epochs reached")
+    assert harness.run.failure is None
+    assert [trial.state for trial in harness.trials()] == [TrialState.FAILED, TrialState.COMPLETED]
+
+
+def test_a_lost_worker_goes_on_from_its_checkpoint(harness: Harness) -> None:
+    """The trial is started again with its point and newest checkpoint, before any new one."""
+    first = harness.start()
+    harness.report(first["trial_id"], 2, 0.5)
+    harness.run.lose(first["trial_id"], "killed")
+    again = harness.start()
+    assert again == {**first, "checkpoint": str(harness.folder / "s-0000" / "checkpoint-000002")}
+    assert len(harness.trials()) == 1
+
+
+def test_a_trial_that_kills_its_workers_has_failed(harness: Harness) -> None:
+    """A trial whose worker dies again and again is given up, with the reason."""
+    for _ in range(DEATHS):
+        harness.run.lose(harness.start()["trial_id"], "killed")
+    (trial,) = harness.trials()
+    assert (trial.state, trial.reason) == (
+        TrialState.FAILED,
+        f"its worker died {DEATHS} times, the last time with: killed",
+    )
+
+
+def test_there_may_be_more_until_the_last_trial_has_ended(harness: Harness) -> None:
+    """With the budget spent, a running trial may still come back; when it ends, so does the sweep."""
+    started = [harness.start()["trial_id"] for _ in range(4)]
+    assert harness.run.start() == "later"
+    for trial_id in started:
+        harness.report(trial_id, 1, 0.5, finished="max_epochs reached")
+    assert harness.run.start() == "never"
+
+
+def test_closing_stops_what_runs_and_keeps_what_has_ended(harness: Harness) -> None:
+    """Ended trials stay so, the others are stopped with their checkpoints, and late reports change nothing."""
+    done, running = harness.start()["trial_id"], harness.start()["trial_id"]
+    harness.report(done, 1, 0.5, finished="max_epochs reached")
+    harness.report(running, 1, 0.4)
+    harness.run.close("stopped on request")
+    assert harness.report(running, 2, 0.6)
+    assert harness.run.start() == "never"
+    first, second = harness.trials()
+    assert first.state is TrialState.COMPLETED
+    assert (second.state, second.reason, second.step) == (TrialState.STOPPED, "stopped on request", 1)
+    assert second.checkpoint == str(harness.folder / "s-0001" / "checkpoint-000001")
+
+
+def test_the_next_driver_takes_over_where_the_last_one_died(harness: Harness) -> None:
+    """Finished trials count, running ones go on first, and only the rest of the budget is new."""
+    finished, running = harness.start()["trial_id"], harness.start()["trial_id"]
+    harness.report(finished, 1, 0.5, finished="max_epochs reached")
+    harness.report(running, 1, 0.6)
+    harness.recorder.close()
+    harness.again()
+    resumed = harness.start()
+    assert (resumed["trial_id"], resumed["checkpoint"]) == (
+        running,
+        str(harness.folder / "s-0001" / "checkpoint-000001"),
+    )
+    assert not harness.report(running, 1, 0.6)  # its worker reports the checkpoint's step again
+    harness.report(running, 2, 0.7, finished="max_epochs reached")
+    new = [harness.start()["trial_id"], harness.start()["trial_id"]]
+    assert new == ["s-0002", "s-0003"]
+    assert harness.run.start() == "later"
+    harness.trials()
+    steps = [(m.trial_id, m.step) for m in harness.store.measurements("s")]
+    assert steps == [(finished, 1), (running, 1), (running, 2)]
