@@ -113,6 +113,9 @@ class Store(Protocol):
     def model_versions(self, name: str) -> list[ModelVersion]:
         """Newest first; empty where the model does not exist."""
 
+    def models(self) -> list[ModelVersion]:
+        """The champion of every model, by name."""
+
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         """Tells watchers how far some long preparation is (event `progress`)."""
 

@@ -217,6 +217,10 @@ class MemoryStore:
         with self._lock:
             return self._models.get(name, [])[::-1]
 
+    def models(self) -> list[ModelVersion]:
+        with self._lock:
+            return [versions[-1] for _, versions in sorted(self._models.items()) if versions]
+
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         with self._lock:
             self.sweep(sweep_id)

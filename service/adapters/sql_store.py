@@ -263,6 +263,15 @@ class SqlStore:
         with self._read() as connection:
             return _versions(connection, name)
 
+    def models(self) -> list[ModelVersion]:
+        newest = select(model_versions.c.name, func.max(model_versions.c.version)).group_by(model_versions.c.name)
+        champion = tuple_(model_versions.c.name, model_versions.c.version).in_(newest)
+        with self._read() as connection:
+            champions = [
+                ModelVersion(**row) for row in connection.execute(select(model_versions).where(champion)).mappings()
+            ]
+        return sorted(champions, key=lambda version: version.name)  # databases differ in how they order texts
+
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         with self._write() as connection:
             _append(connection, sweep_id, "progress", {"what": what, "done": done, "total": total}, at)

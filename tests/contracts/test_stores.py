@@ -357,6 +357,7 @@ def test_versions_of_a_model_are_numbered_from_one(store: Store) -> None:
     assert (first.version, second.version, other.version) == (1, 2, 1)
     assert store.model_versions("digits") == [second, first]
     assert store.model_versions("unknown") == []
+    assert store.models() == [second, other]
     assert store.events(sweep.id)[-1].data == as_data(other)
 
 

@@ -1,0 +1,32 @@
+"""Bringing the tracker up to date with the store."""
+
+from __future__ import annotations
+
+from service.domain import Sweep
+from service.each_sweep import each_sweep
+from service.ports import Store, Tracker
+
+
+def drain(store: Store, tracker: Tracker, *, batch: int = 500) -> int:
+    """Sends the tracker every event that it lacks, up to `batch` at a time, and returns how many those were.
+
+    The cursor of a sweep moves only after the tracker has taken the events, so that none is lost whatever dies; those
+    sent last may then be sent again. A sweep that cannot be shown does not hold up the others.
+
+    Raises:
+        Unavailable: at the end, if some could not be shown; the next pass goes on from there.
+    """
+    sent = 0
+
+    def show(sweep: Sweep) -> None:
+        nonlocal sent
+        tracked = sweep.tracked
+        while tracked < sweep.last_event:  # as it was when the pass began: a busy sweep cannot keep it going for ever
+            events = store.events(sweep.id, after=tracked, limit=batch)
+            tracker.track(sweep, events)
+            tracked = events[-1].number
+            store.set_tracked(sweep.id, tracked)
+            sent += len(events)
+
+    each_sweep(store.untracked(), show)
+    return sent
