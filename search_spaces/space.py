@@ -87,14 +87,17 @@ class SearchSpace(Mapping[str, Float | Int | Choice]):
             SpaceError: names that are unknown, missing or not active here, and values out of their range.
         """
         faults: list[SpaceFault] = [((name,), "no such parameter in this space") for name in point if name not in self]
+        active: dict[str, Any] = {}
         for name, parameter in self.items():
-            active = self.is_active(name, point)
-            if active and name not in point:
+            if not self.is_active(name, active):
+                if name in point:
+                    faults.append(((name,), f"is there only when {_said(parameter.when)}"))
+            elif name not in point:
                 faults.append(((name,), "is missing"))
-            elif name in point and not active:
-                faults.append(((name,), f"is there only when {_said(parameter.when)}"))
-            elif name in point and not parameter.allows(point[name]):
-                faults.append(((name,), f"cannot be {shown(point[name])}"))
+            else:
+                active[name] = point[name]
+                if not parameter.allows(point[name]):
+                    faults.append(((name,), f"cannot be {shown(point[name])}"))
         if faults:
             raise SpaceError(faults)
 

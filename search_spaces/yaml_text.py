@@ -68,6 +68,11 @@ class _Writer(yaml.SafeDumper):
         return True
 
 
+def _str(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    # JSON is YAML, but writes a rare character as the escapes of two surrogates, which make one only together.
+    return str(loader.construct_scalar(node)).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
 def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node)
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
@@ -81,5 +86,6 @@ def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
 for _tag, _pattern, _first in _SCALARS:
     for _class in (_Reader, _Writer):
         _class.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
+_Reader.add_constructor("tag:yaml.org,2002:str", _str)
 _Reader.add_constructor("tag:yaml.org,2002:int", _int)
 _Reader.add_constructor("tag:yaml.org,2002:float", _float)
