@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from trainables.data.dataset import DatasetConfig
 from trainables.data.digits import Digits
+from trainables.data.pathfinder import Pathfinder
 
 DATASETS: Mapping[str, type[DatasetConfig]] = {
     "digits": Digits,
+    "pathfinder": Pathfinder,
 }
