@@ -1,0 +1,185 @@
+"""The API over fakes, asked without a network or through a real server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anyio.from_thread
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from fastapi import FastAPI
+
+from service import sweeps
+from service.adapters.memory import ManualClock, MemoryLauncher, MemoryStore, MemoryTracker
+from service.api.app import create_app
+from service.domain import Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
+from service.inference.predictor import Predictors
+from service.settings import Settings
+from trainables.data.dataset import Dataset, Split
+from trainables.data.digits import Digits
+from trainables.models.narrow_resnet import NarrowResNetConfig
+from trainables.preprocessing import Preprocessing
+from trainables.saved_model import save_model
+from trainables.tasks import Classification
+from trainables.trial import TrainConfig, TrialConfig
+
+SPEC = {
+    "name": "digits",
+    "family": "narrow_resnet",
+    "data": {"name": "digits"},
+    "space": {"train.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}},
+    "search": {"trials": 4},
+}
+
+
+@dataclass
+class Service:
+    """The API's fakes, its app, and what a driver would do to the store."""
+
+    store: MemoryStore
+    launcher: MemoryLauncher
+    tracker: MemoryTracker
+    clock: ManualClock
+    settings: Settings
+    app: FastAPI
+    transport: httpx.BaseTransport
+    http: httpx.Client
+    folder: Path
+
+    def sweep(self, name: str = "digits", **changes: Any) -> Sweep:
+        """A queued sweep."""
+        self.clock.advance(1)
+        return sweeps.create(self.store, {**SPEC, "name": name, **changes}, clock=self.clock)
+
+    def running(self, name: str = "digits") -> Sweep:
+        """A sweep with a driver."""
+        sweep = self.sweep(name)
+        self.store.count_attempt(sweep.id)
+        return self.store.move_sweep(sweep.id, SweepState.RUNNING, at=self.clock.now())
+
+    def trial(self, sweep: Sweep, number: int, *, value: float | None = None) -> Trial:
+        """A trial after one epoch, completed where it has a value."""
+        trial = Trial(
+            id=f"{sweep.id}-{number:04}",
+            sweep_id=sweep.id,
+            number=number,
+            point={"train.learning_rate": 0.001 * (number + 1)},
+            created_at=self.clock.now(),
+        )
+        self.store.add_trial(trial)
+        metrics = {"validation/accuracy": float("nan") if value is None else value}
+        self.store.add_measurement(Measurement(trial_id=trial.id, step=1, at=self.clock.now(), metrics=metrics))
+        if value is not None:
+            return self.store.finish_trial(trial.id, TrialState.COMPLETED, at=self.clock.now(), values=(value,))
+        return self.store.trial(trial.id)
+
+    def model(self, name: str = "digits", *, seed: int = 0) -> ModelVersion:
+        """A version of a model that tells three classes of 16 x 16 images apart, as its random weights happen to."""
+        sweep = self.running(name)
+        trial = self.trial(sweep, 0, value=0.9)
+        path = self.folder / trial.id
+        save_random_model(path, seed=seed)
+        return self.store.add_model_version(
+            name=name, sweep_id=sweep.id, trial_id=trial.id, value=0.9, path=str(path), at=self.clock.now()
+        )
+
+
+def save_random_model(folder: Path, *, seed: int) -> None:
+    """A saved model with the weights of a fresh network."""
+    nothing = Split(images=np.zeros((0, 1, 16, 16), np.uint8), targets=np.zeros(0, np.int64))
+    task = Classification(classes=("cat", "dog", "newt"))
+    preprocessing = Preprocessing(height=16, width=16)
+    config = NarrowResNetConfig(channels=(2, 4, 4, 4))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        weights = config.build(input_shape=preprocessing.input_shape, outputs=task.outputs).state_dict()
+    save_model(
+        folder,
+        trial=TrialConfig(family="narrow_resnet", model=config, train=TrainConfig(), data=Digits()),
+        dataset=Dataset("animals", "0" * 16, task, preprocessing, nothing, nothing, nothing),
+        weights=weights,
+        step=1,
+        metrics={"validation/accuracy": 0.9},
+    )
+
+
+class _Wire(httpx.BaseTransport):
+    """Requests to an ASGI app, made from threads that have no event loop."""
+
+    def __init__(self, app: FastAPI, portal: anyio.from_thread.BlockingPortal) -> None:
+        self._asgi = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        self._portal = portal
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        async def ask() -> tuple[int, httpx.Headers, bytes]:
+            response = await self._asgi.handle_async_request(request)
+            return response.status_code, response.headers, await response.aread()
+
+        status, headers, content = self._portal.call(ask)
+        return httpx.Response(status, headers=headers, content=content, request=request)
+
+
+@pytest.fixture(name="portal", scope="session")
+def _portal() -> Iterator[anyio.from_thread.BlockingPortal]:
+    with anyio.from_thread.start_blocking_portal() as portal:
+        yield portal
+
+
+@pytest.fixture(name="make_service")
+def _make_service(portal: anyio.from_thread.BlockingPortal, tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    clients: list[httpx.Client] = []
+
+    def make(**settings: Any) -> Service:
+        store, launcher, tracker, clock = MemoryStore(), MemoryLauncher(), MemoryTracker(), ManualClock()
+        chosen = replace(Settings(home=tmp_path), **settings)
+        app = create_app(
+            store=store,
+            launcher=launcher,
+            tracker=tracker,
+            clock=clock,
+            settings=chosen,
+            predictors=Predictors(store),
+        )
+        transport = _Wire(app, portal)
+        clients.append(httpx.Client(transport=transport, base_url="http://api"))
+        return Service(store, launcher, tracker, clock, chosen, app, transport, clients[-1], tmp_path)
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(name="service")
+def _service(make_service: Callable[..., Service]) -> Service:
+    return make_service()
+
+
+@pytest.fixture(name="serve")
+def _serve() -> Iterator[Callable[[FastAPI], str]]:
+    """Serves apps on free ports with their background threads, until the test ends."""
+    servers: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def serve(app: FastAPI) -> str:
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, daemon=True)
+        servers.append((server, thread))
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.01)  # a real server: there is no clock of ours to move
+        port = server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    yield serve
+    for server, thread in servers:
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive(), "the server did not end"
