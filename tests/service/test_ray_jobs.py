@@ -22,7 +22,7 @@ from service.adapters.ray_jobs import RayJobs
 from service.domain import Job, Unavailable
 
 
-def free_port() -> int:
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -52,12 +52,12 @@ def _head() -> Iterator[Head]:
     (folder / "service" / "driver.py").write_text(DRIVER)
     token = folder / "token"
     token.write_text(secrets.token_hex(32) + "\n")
-    dashboard = free_port()
+    dashboard = _free_port()
     command = [
         str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=1",
         "--object-store-memory=80000000", "--disable-usage-stats", f"--temp-dir={folder}",
-        f"--port={free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-        f"--dashboard-agent-listen-port={free_port()}",
+        f"--port={_free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+        f"--dashboard-agent-listen-port={_free_port()}",
     ]  # fmt: skip
     environment = {
         **os.environ,
@@ -69,21 +69,21 @@ def _head() -> Iterator[Head]:
         block = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
     try:
         jobs = RayJobs(f"http://127.0.0.1:{dashboard}", token_path=token)
-        wait_until(lambda: "CPU" in resources(jobs), 60, "the Ray head is up")
+        _wait_until(lambda: "CPU" in _resources(jobs), 60, "the Ray head is up")
         jobs.close()
         yield Head(f"http://127.0.0.1:{dashboard}", token, folder)
     finally:
-        end(block, folder)
+        _end(block, folder)
         shutil.rmtree(folder)
 
 
-def resources(jobs: RayJobs) -> dict[str, float]:
+def _resources(jobs: RayJobs) -> dict[str, float]:
     with contextlib.suppress(Unavailable):
         return dict(jobs.resources())
     return {}
 
 
-def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
+def _wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
     for _ in range(int(seconds / 0.1)):
         if true():
             return
@@ -91,7 +91,7 @@ def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
     pytest.fail(f"not within {seconds} s: {what}")
 
 
-def end(block: subprocess.Popen[bytes], folder: Path) -> None:
+def _end(block: subprocess.Popen[bytes], folder: Path) -> None:
     """Ends the head and all that it started, each by its id."""
     children = psutil.Process(block.pid).children(recursive=True) if block.poll() is None else []
     block.terminate()
@@ -110,8 +110,8 @@ def _jobs(head: Head) -> Iterator[RayJobs]:
     jobs.close()
 
 
-def finished(jobs: RayJobs, sweep_id: str, attempt: int = 1) -> Job:
-    wait_until(lambda: not jobs.job(sweep_id, attempt).alive, 30, f"the driver of {sweep_id} ended")
+def _finished(jobs: RayJobs, sweep_id: str, attempt: int = 1) -> Job:
+    _wait_until(lambda: not jobs.job(sweep_id, attempt).alive, 30, f"the driver of {sweep_id} ended")
     return jobs.job(sweep_id, attempt)
 
 
@@ -119,7 +119,7 @@ def finished(jobs: RayJobs, sweep_id: str, attempt: int = 1) -> Job:
 def test_a_driver_runs_with_the_heads_environment_and_its_output_is_kept(head: Head, jobs: RayJobs) -> None:
     """The driver finds the settings where the head was given them; its job ends as succeeded with its log."""
     jobs.launch("good", 1)
-    assert finished(jobs, "good").state == "succeeded"
+    assert _finished(jobs, "good").state == "succeeded"
     assert f"driver of good at {head.folder / 'home'}" in jobs.logs("good", 1)
 
 
@@ -127,19 +127,19 @@ def test_a_driver_runs_with_the_heads_environment_and_its_output_is_kept(head: H
 def test_launching_an_attempt_again_starts_nothing(jobs: RayJobs) -> None:
     """A reconciler that lost the answer asks again; the driver must not run twice, but a new attempt does run."""
     jobs.launch("twice", 1)
-    finished(jobs, "twice")
+    _finished(jobs, "twice")
     jobs.launch("twice", 1)
     assert jobs.logs("twice", 1).count("driver of twice") == 1
     assert jobs.job("twice", 2).state == "missing"
     jobs.launch("twice", 2)
-    assert finished(jobs, "twice", 2).state == "succeeded"
+    assert _finished(jobs, "twice", 2).state == "succeeded"
 
 
 @pytest.mark.slow
 def test_a_failing_driver_is_failed_with_its_reason(jobs: RayJobs) -> None:
     """The message names the exit code and leaves the log to `logs`."""
     jobs.launch("bad", 1)
-    job = finished(jobs, "bad")
+    job = _finished(jobs, "bad")
     assert (job.state, job.extra["driver_exit_code"]) == ("failed", 3)
     assert job.message == "Job entrypoint command failed with exit code 3"
 
@@ -148,10 +148,10 @@ def test_a_failing_driver_is_failed_with_its_reason(jobs: RayJobs) -> None:
 def test_a_running_driver_is_stopped(jobs: RayJobs) -> None:
     """A stopped driver ends; stopping it again, or one that never was, is no error."""
     jobs.launch("long", 1)
-    wait_until(lambda: "driver of long" in jobs.logs("long", 1), 30, "the driver runs")
+    _wait_until(lambda: "driver of long" in jobs.logs("long", 1), 30, "the driver runs")
     assert jobs.job("long", 1).state == "running"
     jobs.stop("long", 1)
-    assert finished(jobs, "long").state == "stopped"
+    assert _finished(jobs, "long").state == "stopped"
     jobs.stop("long", 1)
     jobs.stop("never", 1)
 
@@ -179,7 +179,7 @@ def test_a_refused_token_says_which_file_it_is_in(head: Head, tmp_path: Path, to
 
 def test_an_address_without_ray_is_unavailable(tmp_path: Path) -> None:
     """Every method says that Ray does not answer, and where it was looked for."""
-    jobs = RayJobs(f"http://127.0.0.1:{free_port()}", token_path=tmp_path / "token")
+    jobs = RayJobs(f"http://127.0.0.1:{_free_port()}", token_path=tmp_path / "token")
     calls: list[Callable[[], object]] = [
         lambda: jobs.launch("s", 1),
         lambda: jobs.job("s", 1),

@@ -1,0 +1,65 @@
+"""What the service does without being asked: steps repeated in threads of their own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import final
+
+logger = logging.getLogger(__name__)
+
+
+@final
+class Loop:
+    """Runs a step again and again, whatever becomes of it, until it is stopped.
+
+    A step that fails is tried again at the next turn; the log has its first failure and its recovery, not each turn's.
+
+    Args:
+        name: of the thread, and in the log.
+        step: done at each turn.
+        every: seconds between the end of a turn and the next.
+    """
+
+    def __init__(self, name: str, step: Callable[[], object], *, every: float = 1.0) -> None:
+        self.name = name
+        self.failure = ""
+        """What its last turn failed with; empty: it did not."""
+        self._step = step
+        self._every = every
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread; its first turn is at once."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Asks it to end after the present turn, without waiting for that."""
+        self._ending.set()
+
+    def join(self, seconds: float) -> bool:
+        """Waits for the end at most that long; whether it ended. A thread that did not dies with the process."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Its thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            try:
+                self._step()
+            except Exception as error:  # the loop outlives any of them; the next turn may go better
+                failure = f"{type(error).__name__}: {error}"
+                if failure != self.failure:
+                    logger.warning("%s failed and will try again", self.name, exc_info=error)
+                self.failure = failure
+            else:
+                if self.failure:
+                    logger.info("%s works again", self.name)
+                self.failure = ""
+            self._ending.wait(self._every)

@@ -1,0 +1,64 @@
+"""No request body grows over the limit, whether it says its length beforehand or not."""
+
+from __future__ import annotations
+
+from typing import final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import problem
+from service.domain import TooLarge
+
+
+@final
+class BodyLimit:
+    """ASGI middleware: a larger body is answered 413, at once by its Content-Length, else as soon as it is over."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        read, over, started = 0, False, False
+
+        async def counted() -> Message:
+            nonlocal read, over
+            message = await receive()
+            if message["type"] == "http.request":
+                read += len(message.get("body", b""))
+                if read > self._max_bytes:
+                    over = True
+                    raise TooLarge(f"need at most {self._max_bytes} bytes")
+            return message
+
+        async def unless_over(message: Message) -> None:
+            # Readers of forms and JSON turn the error above into answers of their own, which would not say 413.
+            nonlocal started
+            started = started or not over
+            if started:
+                await send(message)
+
+        try:
+            await self._app(scope, counted, unless_over)
+        except TooLarge:
+            if started:
+                raise
+        if over and not started:
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = problem(
+            413,
+            f"need a body of at most {self._max_bytes} bytes (SWEEPSERVE_MAX_BODY_BYTES)",
+            instance=scope["path"],
+            headers={"Connection": "close"},  # what is still being sent is not read
+        )
+        await response(scope, receive, send)

@@ -1,0 +1,36 @@
+"""What the routes work with: handed to `create_app`, found by each request in its app."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.api.background import Loop
+from service.inference.predictor import Predictors
+from service.ports import Clock, Launcher, Store, Tracker
+from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The service's parts, real ones or fakes."""
+
+    store: Store
+    launcher: Launcher
+    tracker: Tracker
+    clock: Clock
+    settings: Settings
+    predictors: Predictors
+    loops: tuple[Loop, ...]
+    """What goes on in the background."""
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Here = Annotated[Parts, Depends(_parts)]
+"""The parts, as an argument of a route."""

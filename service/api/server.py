@@ -1,0 +1,100 @@
+"""The API as a process: the real parts, wired, behind uvicorn."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from typing import final
+
+import cv2
+import uvicorn
+
+from service.adapters.clock import SystemClock
+from service.adapters.ray_jobs import RayJobs
+from service.adapters.sql_store import SqlStore
+from service.api.app import create_app
+from service.domain import Event, Sweep, Unavailable
+from service.inference.predictor import Predictors
+from service.ports import Tracker
+from service.settings import Settings
+
+GRACE = 5
+"""Seconds that requests under way have to end when the process is asked to."""
+
+logger = logging.getLogger(__name__)
+
+
+def serve(settings: Settings) -> None:
+    """Serves the API until SIGINT or SIGTERM.
+
+    Raises:
+        Unavailable: the port is taken, or the database does not answer.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request, and Ray is asked each second
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # a stranger's broken image is answered, not logged
+    with _listen(settings) as listening:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with closing(SqlStore(settings.database_url)) as store, closing(_ray(settings)) as launcher:
+            store.migrate()
+            app = create_app(
+                store=store,
+                launcher=launcher,
+                tracker=ComingTracker(lambda: _mlflow(settings)),
+                clock=SystemClock(),
+                settings=settings,
+                predictors=Predictors(store),
+            )
+            config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
+            logger.info("listening at %s", settings.api_url)
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise Unavailable(
+            f"port {settings.port} of {settings.host}: {error.strerror}; set SWEEPSERVE_PORT to a free one"
+        ) from error
+
+
+def _ray(settings: Settings) -> RayJobs:
+    return RayJobs(settings.jobs_url, token_path=settings.ray_token_path)
+
+
+def _mlflow(settings: Settings) -> Tracker:
+    from service.adapters.mlflow_tracker import MlflowTracker
+
+    return MlflowTracker(settings)
+
+
+@final
+class ComingTracker:
+    """A tracker that is made in the background, since importing MLflow takes seconds and nobody should wait for it."""
+
+    def __init__(self, make: Callable[[], Tracker]) -> None:
+        self._made: Future[Tracker] = Future()
+        threading.Thread(target=self._make, args=(make,), name="tracker's maker", daemon=True).start()
+
+    def track(self, sweep: Sweep, events: Sequence[Event]) -> None:
+        """Shows these events; waits for the tracker to be there. Raises Unavailable."""
+        self._made.result().track(sweep, events)
+
+    def url(self, sweep: Sweep) -> str | None:
+        """Where a person can look at the sweep; None also while the tracker is not there yet."""
+        return self._made.result().url(sweep) if self._made.done() else None
+
+    def _make(self, make: Callable[[], Tracker]) -> None:
+        try:
+            self._made.set_result(make())
+        except Exception as error:  # noqa: BLE001 - whoever asks for the tracker is told
+            self._made.set_exception(error)

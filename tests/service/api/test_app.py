@@ -1,0 +1,146 @@
+"""The app as a whole: its health, its background threads, its limits, its description."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.background import Loop
+from service.spec import SweepSpec
+
+SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}}
+
+
+def test_a_process_that_answers_is_healthy(service: Any) -> None:
+    """Whatever it depends on."""
+    service.launcher.down = True
+    assert service.http.get("/healthz").json() == {"status": "ok"}
+
+
+def test_readiness_says_what_is_missing(service: Any, serve: Callable[..., str]) -> None:
+    """200 when all is there; 503 with the reason by part when it is not."""
+    url = serve(service.app)
+    answer = httpx.get(f"{url}/readyz")
+    parts = {"store": "ok", "cluster": "ok", "reconciler": "ok", "tracker": "ok"}
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "parts": parts})
+    service.launcher.down = True
+    answer = httpx.get(f"{url}/readyz")
+    parts["cluster"] = "the cluster does not answer"
+    assert (answer.status_code, answer.json()) == (503, {"ready": False, "parts": parts})
+
+
+def test_an_app_whose_threads_do_not_run_is_not_ready(service: Any) -> None:
+    """Sweeps would be taken and never launched."""
+    answer = service.http.get("/readyz")
+    assert (answer.status_code, answer.json()["parts"]["reconciler"]) == (503, "its thread has ended")
+
+
+def test_while_it_is_up_sweeps_are_launched_and_tracked(service: Any, serve: Callable[..., str]) -> None:
+    """The background threads do what the core's own tests say they should, without being asked."""
+    url = serve(service.app)
+    sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()
+    _wait_until(lambda: service.launcher.launches == [(sweep["id"], 1)])
+    _wait_until(lambda: len(service.tracker.shown(sweep["id"])) > 0)
+
+
+def test_a_loop_outlives_its_steps_failures() -> None:
+    """It goes on after a failure, remembers it until a turn goes well, and ends when it is asked to."""
+    turns: list[str] = []
+    reached = threading.Semaphore(0)
+
+    def step() -> None:
+        turns.append(loop.failure)
+        reached.release()
+        if len(turns) <= 2:
+            raise RuntimeError("not yet")
+
+    loop = Loop("stepper", step, every=0)
+    loop.start()
+    for _ in range(4):
+        assert reached.acquire(timeout=10)
+    loop.end()
+    assert loop.join(10)
+    assert turns[:4] == ["", "RuntimeError: not yet", "RuntimeError: not yet", ""]
+    assert not loop.alive
+
+
+def test_a_loop_ends_while_it_waits() -> None:
+    """Shutting down does not wait for the next turn."""
+    reached = threading.Event()
+    loop = Loop("waiter", reached.set, every=3600)
+    loop.start()
+    assert reached.wait(10)
+    loop.end()
+    assert loop.join(2)
+
+
+def test_a_body_over_the_limit_is_refused_by_its_announced_length(make_service: Callable[..., Any]) -> None:
+    """413 as a problem, with the limit; one byte less passes on."""
+    service = make_service(max_body_bytes=100)
+    answer = service.http.post("/v1/sweeps", content=b"x" * 101)
+    assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+    assert answer.json()["detail"] == "need a body of at most 100 bytes (SWEEPSERVE_MAX_BODY_BYTES)"
+    assert service.http.post("/v1/sweeps", content=b"x" * 100).status_code == 422
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_a_body_of_unannounced_length_is_counted_while_it_is_read(
+    make_service: Callable[..., Any], serve: Callable[..., str], kind: str
+) -> None:
+    """A chunked body is refused as soon as it is over, long before it ends, by whatever reads it."""
+    service = make_service(max_body_bytes=1000)
+    service.model()
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        yield b"--x\r\nContent-Disposition: form-data; name=images; filename=a\r\n\r\n"
+        while sent < 10**9:
+            sent += 100_000
+            yield b"x" * 100_000
+
+    url = serve(service.app)
+    try:
+        answer = httpx.post(f"{url}/v1/models/digits/predict", content=endless(), headers={"content-type": kind})
+        assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+    except httpx.WriteError:  # the server answered and hung up while we were still sending
+        pass
+    assert sent < 10**8
+    assert httpx.get(f"{url}/healthz").status_code == 200
+
+
+def test_the_description_has_stable_names_and_the_real_errors(service: Any) -> None:
+    """Clients can be generated: an operation is named by its function; every one may answer a problem."""
+    described = service.http.get("/openapi.json").json()
+    operations = [operation for path in described["paths"].values() for operation in path.values()]
+    assert {operation["operationId"] for operation in operations} == {
+        "submit_sweep", "list_sweeps", "get_sweep", "list_trials", "get_leaderboard", "list_measurements",
+        "list_events", "stop_sweep", "get_logs", "list_models", "get_model", "predict", "list_families",
+        "get_family", "list_datasets", "get_health", "get_readiness",
+    }  # fmt: skip
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    assert all(operation["responses"]["default"]["content"] == problem for operation in operations)
+    assert "HTTPValidationError" not in str(described)
+    body = described["paths"]["/v1/sweeps"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/SweepSpec"}
+    assert described["components"]["schemas"]["SweepSpec"] == SweepSpec.json_schema()
+
+
+def test_the_description_defines_all_that_it_refers_to(service: Any) -> None:
+    """No dangling reference."""
+    described = service.http.get("/openapi.json").json()
+    text = str(described)
+    referred = {part.split("'")[0] for part in text.split("#/components/schemas/")[1:]}
+    assert referred <= set(described["components"]["schemas"])
+
+
+def _wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)  # real threads: there is no clock of ours to move

@@ -1,0 +1,178 @@
+"""Models over HTTP: who they are, and what they say about images."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from service.domain import TrialState
+from trainables.saved_model import load_model
+
+IMAGES = [np.random.default_rng(i).integers(0, 256, (16, 16), dtype=np.uint8) for i in range(3)]
+
+
+def _png(image: np.ndarray[Any, Any]) -> bytes:
+    return bytes(cv2.imencode(".png", image)[1])
+
+
+def _form(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("images", (f"{i}.png", content)) for i, content in enumerate(contents)]
+
+
+def _json(*contents: bytes) -> dict[str, list[str]]:
+    return {"images": [base64.b64encode(content).decode() for content in contents]}
+
+
+def test_a_form_and_json_get_the_models_own_answers(service: Any) -> None:
+    """One or many images, either way: what the saved model says, and which version of which trial said it."""
+    version = service.model()
+    expected = load_model(Path(version.path)).predict(IMAGES)
+    contents = [_png(image) for image in IMAGES]
+    form = service.http.post("/v1/models/digits/predict", files=_form(*contents))
+    assert form.status_code == 200
+    answer = form.json()
+    assert {key: answer[key] for key in ("model", "version", "sweep_id", "trial_id")} == {
+        "model": "digits",
+        "version": 1,
+        "sweep_id": version.sweep_id,
+        "trial_id": version.trial_id,
+    }
+    for said, meant in zip(answer["predictions"], expected, strict=True):
+        assert said["class"] == meant["class"]
+        assert said["probabilities"] == pytest.approx(meant["probabilities"])
+    assert service.http.post("/v1/models/digits/predict", json=_json(*contents)).json() == answer
+    alone = service.http.post("/v1/models/digits/predict", json=_json(contents[1])).json()["predictions"]
+    assert alone[0]["probabilities"] == pytest.approx(expected[1]["probabilities"], rel=1e-4)  # another batch size
+
+
+def test_a_model_that_is_not_there_yet_is_a_404_that_says_so(service: Any) -> None:
+    """Before any trial has completed, the user learns when there will be one."""
+    sweep = service.running()
+    service.trial(sweep, 0)
+    answer = service.http.post("/v1/models/digits/predict", json=_json(b"not even an image"))
+    assert answer.status_code == 404
+    assert "there is no model named 'digits' yet" in answer.json()["detail"]
+    assert service.http.get("/v1/models/digits").status_code == 404
+
+
+def test_a_new_champion_answers_at_once(service: Any) -> None:
+    """The request after the registration is answered by the new version."""
+    content = _json(_png(IMAGES[0]))
+    service.model(seed=1)
+    first = service.http.post("/v1/models/digits/predict", json=content).json()
+    service.model(seed=2)
+    second = service.http.post("/v1/models/digits/predict", json=content).json()
+    assert (first["version"], second["version"]) == (1, 2)
+    assert first["predictions"] != second["predictions"]
+
+
+def test_models_and_versions_are_listed(service: Any) -> None:
+    """The newest version of each model; all versions of one, newest first; no paths of the server."""
+    service.model("a")
+    service.model("b", seed=1)
+    service.model("b", seed=2)
+    listed = service.http.get("/v1/models").json()["models"]
+    assert [(model["name"], model["version"], model["value"]) for model in listed] == [("a", 1, 0.9), ("b", 2, 0.9)]
+    model = service.http.get("/v1/models/b").json()
+    assert (model["name"], [version["version"] for version in model["versions"]]) == ("b", [2, 1])
+    assert "path" not in model["versions"][0]
+
+
+@pytest.mark.parametrize("send", ["form", "json"])
+def test_an_image_that_cannot_be_read_is_named(service: Any, send: str) -> None:
+    """400, and the answer says which of them and why."""
+    service.model()
+    contents = (_png(IMAGES[0]), b"\x89PNG\r\n\x1a\nrubbish")
+    sent = {"files": _form(*contents)} if send == "form" else {"json": _json(*contents)}
+    answer = service.http.post("/v1/models/digits/predict", **sent)
+    assert answer.status_code == 400
+    named = "images[1] (1.png)" if send == "form" else "images[1]"
+    assert answer.json()["detail"] == f"{named} cannot be read: the PNG does not start with its header"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({}, 'need {"images"'),
+        ({"images": []}, 'need {"images"'),
+        ({"images": "abc"}, 'need {"images"'),
+        ({"images": ["aa"], "extra": 1}, 'need {"images"'),
+        ([], 'need {"images"'),
+    ],
+)
+def test_json_without_images_says_what_is_needed(service: Any, body: Any, reason: str) -> None:
+    """422 with a pointer, in the form of every other fault."""
+    service.model()
+    answer = service.http.post("/v1/models/digits/predict", json=body)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == "/images"
+    assert reason in error["detail"]
+
+
+@pytest.mark.parametrize("text", [7, None, "data:image/png;base64,AAAA", "ab", "é"])
+def test_an_image_that_is_not_base64_is_named(service: Any, text: Any) -> None:
+    """Only plain base64 is taken."""
+    service.model()
+    answer = service.http.post("/v1/models/digits/predict", json={"images": [text]})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("images[0] cannot be read: need base64 (RFC 4648)")
+
+
+def test_a_form_with_texts_says_how_files_are_sent(service: Any) -> None:
+    """The commonest slip with curl is a missing @."""
+    service.model()
+    answer = service.http.post("/v1/models/digits/predict", data={"images": "seven.png"}, files=_form(_png(IMAGES[0])))
+    assert answer.status_code == 422
+    assert "-F images=@FILE" in answer.json()["errors"][0]["detail"]
+
+
+def test_an_empty_form_is_a_fault(service: Any) -> None:
+    """A form without a part, and one that is no form at all."""
+    service.model()
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = service.http.post("/v1/models/digits/predict", content=b"--x--\r\n", headers=headers)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/images")
+    answer = service.http.post(
+        "/v1/models/digits/predict", content=b"", headers={"content-type": "multipart/form-data"}
+    )
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+
+
+def test_too_many_images_are_refused(make_service: Callable[..., Any]) -> None:
+    """413 either way, with the limit and its setting."""
+    service = make_service(max_images=2)
+    service.model()
+    contents = [_png(image) for image in IMAGES]
+    for sent in ({"files": _form(*contents)}, {"json": _json(*contents)}):
+        answer = service.http.post("/v1/models/digits/predict", **sent)
+        assert answer.status_code == 413
+        assert answer.json()["detail"] == "need at most 2 images at a time (SWEEPSERVE_MAX_IMAGES)"
+    assert service.http.post("/v1/models/digits/predict", json=_json(*contents[:2])).status_code == 200
+
+
+def test_images_share_one_limit_of_pixels(make_service: Callable[..., Any]) -> None:
+    """Small files may hold large images: what counts is what all of them take in memory."""
+    service = make_service(max_image_pixels=600)  # two images of 16 x 16, not three
+    service.model()
+    contents = [_png(image) for image in IMAGES]
+    assert service.http.post("/v1/models/digits/predict", json=_json(*contents[:2])).status_code == 200
+    answer = service.http.post("/v1/models/digits/predict", json=_json(*contents))
+    assert answer.status_code == 413
+    assert answer.json()["detail"].startswith("images[2] is too large: all images of a request may have 600 pixels")
+
+
+def test_a_model_whose_files_are_gone_is_a_503(service: Any) -> None:
+    """The model exists, so it is not a 404; a disk that comes back mends it."""
+    version = service.model()
+    (Path(version.path) / "model.safetensors").unlink()
+    answer = service.http.post("/v1/models/digits/predict", json=_json(_png(IMAGES[0])))
+    assert answer.status_code == 503
+    assert "version 1 of model 'digits' cannot be loaded" in answer.json()["detail"]
+    assert service.store.trial(version.trial_id).state is TrialState.COMPLETED
