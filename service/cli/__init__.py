@@ -1,0 +1,1 @@
+"""The `sweepserve` command."""

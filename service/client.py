@@ -1,0 +1,198 @@
+"""A small client of the HTTP API, for programs and for the `sweepserve` command. It imports nothing heavy.
+
+    client = Client("http://127.0.0.1:8000")
+    sweep = client.submit({"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}})
+    for event in client.watch(sweep["id"]):
+        print(event["kind"], event["data"])
+    print(client.predict("digits", [Path("seven.png")])["predictions"])
+
+Answers are the API's JSON as plain data; its page /docs says what is in each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+from urllib.parse import quote
+
+import httpx
+
+FINAL = frozenset({"completed", "stopped", "failed"})
+"""States of a sweep in which nothing more happens."""
+TIMEOUT = httpx.Timeout(60, connect=5)
+
+Json = dict[str, Any]
+
+
+class ClientError(Exception):
+    """The API said no, or nothing. `errors` has the faults of a request, each a `pointer` and a `detail`.
+
+    `status` is that of HTTP; None: there was no answer.
+    """
+
+    def __init__(self, detail: str, *, status: int | None = None, errors: Sequence[Mapping[str, str]] = ()) -> None:
+        self.detail = detail
+        self.status = status
+        self.errors = tuple(errors)
+        super().__init__(detail)
+
+
+@final
+class Client:
+    """The API at a URL. Every method raises `ClientError`.
+
+    Args:
+        url: of the API, `http://127.0.0.1:8000`.
+        transport: how requests travel; tests ask an app without a network.
+        sleep: waits that many seconds between two looks at a sweep.
+    """
+
+    def __init__(
+        self, url: str, *, transport: httpx.BaseTransport | None = None, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        try:
+            self._http = httpx.Client(base_url=url, transport=transport, timeout=TIMEOUT)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ClientError(f"need the URL of a sweepserve API, got {url!r}: {error}") from error
+        self.url = url
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drops the connections."""
+        self._http.close()
+
+    def submit(self, spec: Mapping[str, Any]) -> Json:
+        """The new sweep. The error of a spec that breaks rules lists all of them in `errors`."""
+        try:
+            return self._json("POST", "/v1/sweeps", json=dict(spec))
+        except (TypeError, ValueError) as error:  # a NaN, a date, ...
+            raise ClientError(f"the spec cannot be sent as JSON: {error}") from error
+
+    def sweeps(self, *, states: Sequence[str] = (), name: str | None = None, limit: int = 100) -> list[Json]:
+        """The newest sweeps, at most `limit`, newest first. No states: all."""
+        found: list[Json] = []
+        query: dict[str, Any] = {"state": list(states), **({"name": name} if name else {})}
+        while len(found) < limit:
+            page = self._json("GET", "/v1/sweeps", params={**query, "limit": min(limit - len(found), 1000)})
+            found += page["sweeps"]
+            if page["next_page_token"] is None:
+                break
+            query["page_token"] = page["next_page_token"]
+        return found
+
+    def sweep(self, sweep_id: str) -> Json:
+        """A sweep, how far it is, and the best that it found."""
+        return self._json("GET", _path("sweeps", sweep_id))
+
+    def trials(self, sweep_id: str, *, states: Sequence[str] = ()) -> list[Json]:
+        """Its trials by number. No states: all."""
+        return self._list("trials", _path("sweeps", sweep_id, "trials"), params={"state": list(states)})
+
+    def leaderboard(self, sweep_id: str, *, limit: int = 100) -> list[Json]:
+        """Its completed trials, best first."""
+        return self._list("trials", _path("sweeps", sweep_id, "leaderboard"), params={"limit": limit})
+
+    def measurements(self, sweep_id: str, *, trial: str | None = None) -> list[Json]:
+        """What its trials reported after each epoch."""
+        query = {"trial": trial} if trial else {}
+        return self._list("measurements", _path("sweeps", sweep_id, "measurements"), params=query)
+
+    def events(self, sweep_id: str, *, after: int = 0) -> list[Json]:
+        """What happened since an event, in order: 1000 at most, so ask again after the last one."""
+        return self._list("events", _path("sweeps", sweep_id, "events"), params={"after": after})
+
+    def watch(self, sweep_id: str, *, after: int = 0, every: float = 0.5) -> Iterator[Json]:
+        """What happens in a sweep, as it happens, until it has ended; looks again each `every` seconds."""
+        while True:
+            sweep = self.sweep(sweep_id)  # before its events: what comes later comes with the next look
+            while after < sweep["last_event"]:
+                for event in self.events(sweep_id, after=after):
+                    after = event["number"]
+                    yield event
+            if sweep["state"] in FINAL:
+                return
+            self._sleep(every)
+
+    def stop(self, sweep_id: str) -> Json:
+        """Ends a sweep and gives it as it is then; it may take a few seconds to have ended."""
+        return self._json("POST", _path("sweeps", sweep_id, "stop"))
+
+    def logs(self, sweep_id: str) -> str:
+        """What its newest driver printed so far."""
+        return self._ask("GET", _path("sweeps", sweep_id, "logs")).text
+
+    def families(self) -> list[Json]:
+        """The model families that a sweep may search."""
+        return self._list("families", "/v1/families")
+
+    def family(self, name: str) -> Json:
+        """What can be set in a trial of a family, and what a sweep of it searches by default."""
+        return self._json("GET", _path("families", name))
+
+    def datasets(self) -> list[Json]:
+        """The datasets that a sweep may learn, with what can be set of each."""
+        return self._list("datasets", "/v1/datasets")
+
+    def models(self) -> list[Json]:
+        """The newest version of each model."""
+        return self._list("models", "/v1/models")
+
+    def model(self, name: str) -> Json:
+        """A model's versions, newest first."""
+        return self._json("GET", _path("models", name))
+
+    def predict(self, name: str, images: Sequence[Path | bytes]) -> Json:
+        """What a model says about images: files, or their content.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        files = [
+            ("images", (image.name, image.read_bytes()) if isinstance(image, Path) else (f"image-{i}", image))
+            for i, image in enumerate(images)
+        ]
+        return self._json("POST", _path("models", name, "predict"), files=files)
+
+    def _list(self, key: str, path: str, **arguments: Any) -> list[Json]:
+        found: list[Json] = self._json("GET", path, **arguments)[key]
+        return found
+
+    def _json(self, method: str, path: str, **arguments: Any) -> Json:
+        answer = self._ask(method, path, **arguments)
+        try:
+            content: Json = answer.json()
+        except ValueError as error:
+            raise ClientError(f"{answer.url} does not seem to be a sweepserve API: its answer is not JSON") from error
+        return content
+
+    def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **arguments)
+        except httpx.TimeoutException as error:
+            raise ClientError(f"{self.url} did not answer in time") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ClientError(f"{self.url} does not answer: {error}") from error
+        if answer.is_success:
+            return answer
+        try:
+            problem = answer.json()
+            detail, errors = str(problem["detail"]), problem.get("errors", ())
+        except (ValueError, KeyError, TypeError, AttributeError):  # a proxy, or another service altogether
+            detail, errors = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}", ()
+        raise ClientError(detail, status=answer.status_code, errors=errors)
+
+
+def _path(*parts: str) -> str:
+    """The path of a resource; a slash within a part stays within it."""
+    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
