@@ -167,6 +167,7 @@ class Engine:
                         name="tune",
                         storage_path=folder,
                         stop=_Judge(self._run, names),
+                        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # checkpoints are our own
                         callbacks=[self._watch],
                         verbose=0,
                     ),
