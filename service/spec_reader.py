@@ -46,10 +46,11 @@ class SpecReader:
         self.objectives = self._objectives()
         self.resources = self._part("resources", Resources)
         self.family = str(document.get("family"))
+        is_data = isinstance(document.get("data"), dict)  # if not, that is the fault, and not a missing name
         self._kinds: dict[str, type[Config] | None] = {
             "model": self._row(FAMILIES, "family", ("family",), document),
             "train": TrainConfig,
-            "data": self._row(DATASETS, "dataset", ("data", "name"), self.data) if self.data else None,
+            "data": self._row(DATASETS, "dataset", ("data", "name"), self.data) if is_data else None,
         }
         self._settings = {
             f"{section}.{name}": setting
