@@ -80,6 +80,8 @@ class SweepDetail(SweepView):
     """The completed trial with the best value of the first objective."""
     mlflow_url: str | None
     """Its page in MLflow, once it is there."""
+    tracked: int
+    """The number of the newest event that MLflow has."""
 
 
 class Sweeps(View):

@@ -137,6 +137,7 @@ def _detail(here: Here, sweep: Sweep) -> SweepDetail:
         trials=here.store.count_trials(sweep.id),
         best=TrialView.model_validate(best[0]) if best else None,
         mlflow_url=here.tracker.url(sweep),
+        tracked=sweep.tracked,
     )
 
 
