@@ -143,6 +143,8 @@ def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep) -> None:
     sweep = store.sweep(seen.id)
     if sweep.state.final or sweep.attempt != seen.attempt:
         return
+    for trial in leaderboard(store, sweep.id, limit=1):  # the driver may have died before it offered this one
+        offer_champion(store, trial.id, at=clock.now())
     if sweep.state is SweepState.STOPPING:
         _end(store, clock, sweep, SweepState.STOPPED, "stopped on request")
     elif job.state == "missing":
@@ -166,8 +168,6 @@ def _launch_next(store: Store, launcher: Launcher, sweep: Sweep) -> None:
 def _end(store: Store, clock: Clock, sweep: Sweep, state: SweepState, reason: str) -> None:
     """Ends a sweep in place of its dead driver, the sweep itself last, so that the next pass can do what is left."""
     at = clock.now()
-    for trial in leaderboard(store, sweep.id, limit=1):
-        offer_champion(store, trial.id, at=at)  # the driver may have died between completing and offering it
     ended = TrialState.STOPPED if state is SweepState.STOPPED else TrialState.FAILED
     for trial in store.trials(sweep.id, states=[TrialState.RUNNING]):
         store.finish_trial(trial.id, ended, at=at, reason=reason)

@@ -67,7 +67,11 @@ class SqlStore:
             raise ValueError("a database needs a URL such as sqlite:////path/to/file.db") from error
 
     def migrate(self) -> None:
-        """Brings the database's tables to this version's. Again, or in two processes at once, changes nothing."""
+        """Brings the database's tables to this version's. Again, or in two processes at once, changes nothing.
+
+        Raises:
+            ValueError: the database is of a later version.
+        """
         if self._engine.url.get_backend_name() == "sqlite":
             assert self._engine.url.database
             Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)

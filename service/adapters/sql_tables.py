@@ -47,6 +47,17 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class Name(TypeDecorator[str]):
+    """A short text. What no database takes (NUL, halves of characters) becomes `?`: such a name is only ever sought."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """What goes to the database."""
+        return None if value is None else value.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
 class Numbers(TypeDecorator[tuple[float, ...]]):
     """A tuple of numbers as a JSON list."""
 
@@ -75,8 +86,8 @@ metadata = MetaData(
 sweeps = Table(
     "sweeps",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("name", String(255), nullable=False, index=True),
+    Column("id", Name(64), primary_key=True),
+    Column("name", Name(255), nullable=False, index=True),
     Column("state", _state(SweepState), nullable=False, index=True),
     Column("reason", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -93,8 +104,8 @@ sweeps = Table(
 trials = Table(
     "trials",
     metadata,
-    Column("id", String(64), primary_key=True),
-    Column("sweep_id", ForeignKey("sweeps.id"), nullable=False),
+    Column("id", Name(64), primary_key=True),
+    Column("sweep_id", Name(64), ForeignKey("sweeps.id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("point", JSON, nullable=False),
     Column("state", _state(TrialState), nullable=False),
@@ -112,7 +123,7 @@ trials = Table(
 measurements = Table(
     "measurements",
     metadata,
-    Column("trial_id", ForeignKey("trials.id"), primary_key=True),
+    Column("trial_id", Name(64), ForeignKey("trials.id"), primary_key=True),
     Column("step", Integer, primary_key=True, autoincrement=False),
     Column("at", UtcDateTime, nullable=False),
     Column("metrics", JSON, nullable=False),
@@ -122,7 +133,7 @@ measurements = Table(
 events = Table(
     "events",
     metadata,
-    Column("sweep_id", ForeignKey("sweeps.id"), primary_key=True),
+    Column("sweep_id", Name(64), ForeignKey("sweeps.id"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("at", UtcDateTime, nullable=False),
     Column("kind", String(16), nullable=False),
@@ -133,10 +144,10 @@ events = Table(
 model_versions = Table(
     "model_versions",
     metadata,
-    Column("name", String(255), primary_key=True),
+    Column("name", Name(255), primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("sweep_id", ForeignKey("sweeps.id"), nullable=False),
-    Column("trial_id", ForeignKey("trials.id"), nullable=False),
+    Column("sweep_id", Name(64), ForeignKey("sweeps.id"), nullable=False),
+    Column("trial_id", Name(64), ForeignKey("trials.id"), nullable=False),
     Column("value", Double, nullable=False),
     Column("path", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),

@@ -470,6 +470,16 @@ def test_an_id_that_names_nothing_is_not_found(store: Store, call: Callable[[Sto
     assert kinds(store, known) == ["sweep", "trial"]
 
 
+@pytest.mark.parametrize("name", ["", "\0", "\ud800", "x" * 1000, "'; DROP TABLE sweeps; --"])
+def test_names_that_cannot_be_are_not_found(store: Store, name: str) -> None:
+    """Whatever a stranger puts into a URL."""
+    for call in (store.sweep, store.trial, store.trials, store.events):
+        with pytest.raises(NotFound):
+            call(name)
+    assert store.model_versions(name) == []
+    assert store.sweeps(name=name) == []
+
+
 def test_what_is_handed_out_and_in_are_copies(store: Store) -> None:
     """Changing a mapping that went in or came out does not change the store."""
     spec: dict[str, Any] = {"space": {"x": [1, 2]}}

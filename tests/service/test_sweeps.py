@@ -310,15 +310,16 @@ def test_a_living_driver_is_left_alone(world: World, state: Any) -> None:
 
 @pytest.mark.parametrize("state", ["failed", "stopped", "succeeded"])
 def test_a_dead_driver_is_followed_by_another(world: World, state: Any) -> None:
-    """Whatever it died of, its sweep goes on and its trials stay as they are."""
+    """Whatever it died of, its sweep goes on; a trial that it completed and had no time to offer is the champion."""
     sweep = world.submit()
     world.run(sweep)
-    trial = world.trial(sweep, 0)
+    trial, unoffered = world.trial(sweep, 0), world.trial(sweep, 1, 0.9)
     world.die(sweep, state)
     world.reconcile()
     assert world.launcher.launches == [(sweep.id, 1), (sweep.id, 2)]
     assert world.now(sweep).state is SweepState.RUNNING
     assert world.store.trial(trial.id) == trial
+    assert [version.trial_id for version in world.store.model_versions("digits")] == [unoffered.id]
 
 
 def test_a_driver_that_ended_its_sweep_is_not_followed(world: World) -> None:

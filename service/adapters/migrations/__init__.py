@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, func, select
 
 _LOCK = 7_737_337  # any number that nobody else locks in our database
@@ -15,9 +16,15 @@ def upgrade(connection: Connection) -> None:
     """Upgrades within the connection's transaction, which must be a writing one; the caller commits it.
 
     Nobody else upgrades meanwhile: SQLite's transaction has the file locked, PostgreSQL takes a lock until it ends.
+
+    Raises:
+        ValueError: a later version of the service has been here, or the revisions are not ours.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise ValueError(f"the database is not of this version or an earlier one: {error}") from error

@@ -1,1 +1,1 @@
-"""One file a revision, never changed once released."""
+"""One file a revision, each following the one before it (`down_revision`); never changed once released."""
