@@ -1,0 +1,19 @@
+# One image for every service of docker-compose.yml that is ours: API, MLflow server, Ray head and workers.
+FROM python:3.11-slim-bookworm
+
+RUN useradd --create-home --uid 10001 sweepserve \
+ && install --directory --owner=sweepserve /data /mlflow
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY search_spaces search_spaces
+COPY trainables trainables
+COPY service service
+# Another torch, with CUDA, comes by --build-arg TORCH=...
+ARG TORCH=
+RUN if [ -n "$TORCH" ]; then sed -i "s/^torch==.*/torch==$TORCH/" constraints.txt; fi \
+ && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[postgres]"
+
+USER sweepserve
+WORKDIR /home/sweepserve
+ENV PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0 SWEEPSERVE_HOME=/data
+CMD ["sweepserve", "api"]
