@@ -95,7 +95,7 @@ class Stack:
         self._resources.enter_context(_alone(home, self._settings.api_url))
         if left := processes.marked(_MARK, str(home)):
             self._say(f"ending {len(left)} processes of a stack that was killed")
-            processes.end(partial(processes.marked, _MARK, str(home)), grace=3.0)
+            processes.end(partial(processes.marked, _MARK, str(home)), grace=1.0)
         _check_ports(self._settings)
         processes.adopt_orphans()
         try:

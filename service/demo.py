@@ -1,0 +1,102 @@
+"""`sweepserve demo`: a first sweep from end to end, by the same calls that any user makes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+
+from search_spaces import study
+from service.cli import tables
+from service.cli.watching import follow
+from service.client import Client, ClientError
+from service.settings import Settings
+from service.stack import ENDING, CannotStart, Stack, addresses, sayer
+
+_ASKED = 100  # held-out images
+_SHOWN = 8  # of them
+_MLFLOW_LIMIT = 60.0  # seconds that MLflow may lag behind; it is a few
+
+
+def demo(settings: Settings) -> int:
+    """Starts the stack, runs the quickstart and asks its model; gives the exit status.
+
+    On a terminal it then serves until Ctrl-C, elsewhere it ends everything.
+    """
+    for number in ENDING:
+        signal.signal(number, signal.default_int_handler)
+    console = Console()
+    serving = False
+    try:
+        _title(console, "The embedded stack")
+        with Stack(settings, sayer(console)) as stack, Client(settings.api_url) as client:
+            _tour(settings, client, console)
+            if sys.stdout.isatty():
+                console.print("\nCtrl-C ends it; everything is kept, and `sweepserve up` serves it again")
+                serving = True
+                stack.serve()
+    except KeyboardInterrupt:
+        return 0 if serving else 130
+    except (CannotStart, ClientError) as error:
+        Console(stderr=True).print(f"sweepserve: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+def _tour(settings: Settings, client: Client, console: Console) -> None:
+    spec = study("quickstart")
+    _title(console, f"A sweep: search_spaces/studies/quickstart.yaml, sent to {client.url}/v1/sweeps")
+    sweep = client.submit(spec)
+    watched = follow(sweep, client.watch(sweep["id"]), console)
+    if watched.state != "completed":
+        raise ClientError(f"the sweep is {watched.state}: {watched.reason}; its log:\n{client.logs(sweep['id'])}")
+
+    _title(console, "Its leaderboard")
+    board = client.leaderboard(sweep["id"])
+    console.print(tables.trials(board, objective=watched.metric, ranked=True), highlight=False)
+
+    _title(console, f"Its best model, asked about {_ASKED} images that no trial has seen")
+    images, classes = _held_out(spec["data"], settings)
+    answer = client.predict(sweep["name"], images)
+    said = [one["class"] for one in answer["predictions"]]
+    shown = tables.table("image", "is a", "the model says", "with probability")
+    for number, (true, one) in enumerate(zip(classes[:_SHOWN], answer["predictions"], strict=False)):
+        shown.add_row(f"test image {number}", true, one["class"], f"{one['probabilities'][one['class']]:.3f}")
+    console.print(shown, highlight=False)
+    right = sum(true == one for true, one in zip(classes, said, strict=True))
+    console.print(f"{right} of {_ASKED} are right", highlight=False)
+
+    _title(console, "Pages to open")
+    page = _tracked(client, sweep["id"])
+    for name, address in {**addresses(settings), "the sweep": page}.items():
+        console.print(f"  {name:<14} {address}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"  Ray's dashboard asks for the token in {settings.ray_token_path}", highlight=False, soft_wrap=True)
+
+
+def _title(console: Console, text: str) -> None:
+    console.print(f"\n[bold]{text}[/]", highlight=False, soft_wrap=True)
+
+
+def _held_out(data: dict[str, Any], settings: Settings) -> tuple[list[bytes], list[str]]:
+    """The first images of the test split, as PNG files, and their classes."""
+    import cv2  # here, because these two take seconds to import and the first lines should not wait for them
+
+    from trainables.data.datasets import DATASETS
+
+    config = DATASETS[data["name"]].from_dict({name: value for name, value in data.items() if name != "name"})
+    dataset = config.load(settings.data_root)
+    images = [cv2.imencode(".png", image[0])[1].tobytes() for image in dataset.test.images[:_ASKED]]
+    return images, [dataset.task.classes[target] for target in dataset.test.targets[:_ASKED]]
+
+
+def _tracked(client: Client, sweep_id: str) -> str:
+    """The sweep's page in MLflow, once all of the sweep is there."""
+    deadline = time.monotonic() + _MLFLOW_LIMIT
+    while (sweep := client.sweep(sweep_id))["tracked"] < sweep["last_event"]:
+        if time.monotonic() > deadline:
+            return "not all in MLflow yet"
+        time.sleep(0.2)
+    return str(sweep["mlflow_url"])
