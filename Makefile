@@ -29,6 +29,9 @@ fmt: $(INSTALLED) ## format, and mend what ruff can mend
 bench: $(INSTALLED) ## every script in benchmarks/
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
+docs: $(INSTALLED) ## docs/reference.md anew from the code
+	$(BIN)/python docs/generate.py
+
 lock: ## constraints.txt anew, from an empty environment; `make lock TORCH=x.y.z` moves torch
 	rm -rf .make && $(PYTHON) -m venv .make/lock
 	.make/lock/bin/pip install --quiet "torch==$(TORCH)" -e ".[dev]"
