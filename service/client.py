@@ -22,15 +22,18 @@ import httpx
 
 FINAL = frozenset({"completed", "stopped", "failed"})
 """States of a sweep in which nothing more happens."""
+PATIENCE = 30.0
+"""Seconds that `watch` waits for a service that it lost."""
 TIMEOUT = httpx.Timeout(60, connect=5)
 
 Json = dict[str, Any]
 
 
 class ClientError(Exception):
-    """The API said no, or nothing. `errors` has the faults of a request, each a `pointer` and a `detail`.
+    """What was asked could not be had.
 
-    `status` is that of HTTP; None: there was no answer.
+    `status` is that of HTTP, None where it did not come to an answer; `errors` has the faults of a request, each a
+    `pointer` and a `detail`.
     """
 
     def __init__(self, detail: str, *, status: int | None = None, errors: Sequence[Mapping[str, str]] = ()) -> None:
@@ -38,6 +41,10 @@ class ClientError(Exception):
         self.status = status
         self.errors = tuple(errors)
         super().__init__(detail)
+
+
+class NoAnswer(ClientError):  # noqa: N818 - it says what is the matter
+    """Nobody answers at the URL, or not in time."""
 
 
 @final
@@ -53,9 +60,11 @@ class Client:
     def __init__(
         self, url: str, *, transport: httpx.BaseTransport | None = None, sleep: Callable[[float], None] = time.sleep
     ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ClientError(f"need a URL that starts with http:// or https://, got {url!r}")
         try:
             self._http = httpx.Client(base_url=url, transport=transport, timeout=TIMEOUT)
-        except (httpx.InvalidURL, ValueError) as error:
+        except httpx.InvalidURL as error:
             raise ClientError(f"need the URL of a sweepserve API, got {url!r}: {error}") from error
         self.url = url
         self._sleep = sleep
@@ -113,15 +122,28 @@ class Client:
         return self._list("events", _path("sweeps", sweep_id, "events"), params={"after": after})
 
     def watch(self, sweep_id: str, *, after: int = 0, every: float = 0.5) -> Iterator[Json]:
-        """What happens in a sweep, as it happens, until it has ended; looks again each `every` seconds."""
+        """What happens in a sweep, as it happens, until it has ended; looks again each `every` seconds.
+
+        A service that was there and does not answer any more is given `PATIENCE` seconds to come back.
+        """
+        self.sweep(sweep_id)  # one that is not there is not waited for
+        silent = 0.0
         while True:
-            sweep = self.sweep(sweep_id)  # before its events: what comes later comes with the next look
-            while after < sweep["last_event"]:
-                for event in self.events(sweep_id, after=after):
-                    after = event["number"]
-                    yield event
-            if sweep["state"] in FINAL:
-                return
+            try:
+                sweep = self.sweep(sweep_id)  # before its events: what comes later comes with the next look
+                while after < sweep["last_event"]:
+                    for event in self.events(sweep_id, after=after):
+                        after = event["number"]
+                        yield event
+            except ClientError as error:
+                away = isinstance(error, NoAnswer) or error.status == httpx.codes.SERVICE_UNAVAILABLE
+                if not away or silent > PATIENCE:
+                    raise
+                silent += every
+            else:
+                if sweep["state"] in FINAL:
+                    return
+                silent = 0.0
             self._sleep(every)
 
     def stop(self, sweep_id: str) -> Json:
@@ -180,9 +202,9 @@ class Client:
         try:
             answer = self._http.request(method, path, **arguments)
         except httpx.TimeoutException as error:
-            raise ClientError(f"{self.url} did not answer in time") from error
+            raise NoAnswer(f"{self.url} did not answer in time") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ClientError(f"{self.url} does not answer: {error}") from error
+            raise NoAnswer(f"{self.url} does not answer: {error}") from error
         if answer.is_success:
             return answer
         try:

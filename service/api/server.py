@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -62,8 +63,9 @@ def _listen(settings: Settings) -> socket.socket:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
+        reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
         raise Unavailable(
-            f"port {settings.port} of {settings.host}: {error.strerror}; set SWEEPSERVE_PORT to a free one"
+            f"port {settings.port} of {settings.host}: {reason}; set SWEEPSERVE_PORT to a free one"
         ) from error
 
 

@@ -74,7 +74,7 @@ class SweepDetail(SweepView):
 
     spec: Mapping[str, Any]
     """As it was submitted, every default filled in."""
-    trials: Mapping[TrialState, int]
+    counts: Mapping[TrialState, int]
     """How many trials are in each state; there are `spec.search.trials` to come in all."""
     best: TrialView | None
     """The completed trial with the best value of the first objective."""

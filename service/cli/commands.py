@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from search_spaces import read_yaml, studies, study
 from service.cli import tables
 from service.cli.watching import follow
-from service.client import Client, ClientError
+from service.client import Client, ClientError, NoAnswer
 from service.domain import ServiceError
 from service.settings import Settings
 
@@ -43,6 +43,14 @@ class Refused(Exception):  # noqa: N818 - it says what is the matter
 def up() -> None:
     """Runs the whole stack here: API, Ray head and MLflow server, until Ctrl-C."""
     from service.stack import up as run
+
+    raise typer.Exit(run(_settings()))
+
+
+@app.command()
+def demo() -> None:
+    """Runs a first sweep from end to end: a stack, the sweep, its model asked about images."""
+    from service.demo import demo as run
 
     raise typer.Exit(run(_settings()))
 
@@ -184,7 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments, prog_name="sweepserve")
     except ClientError as error:
-        _complain(error.detail)
+        hint = "; start it with `sweepserve up`, or say where it is with --url" if isinstance(error, NoAnswer) else ""
+        _complain(error.detail + hint)
         for one in error.errors:
             sys.stderr.write(f"  {one.get('pointer') or '/'}: {one.get('detail')}\n")
         sys.exit(1)
@@ -251,9 +260,13 @@ def _show(answer: Any, table: RenderableType, *, as_json: bool) -> None:
 
 def _print(what: RenderableType) -> None:
     console = Console()
-    if not console.is_terminal:  # whoever reads a pipe wants whole lines
-        console = Console(width=10_000)
-    console.print(what, highlight=False)
+    if console.is_terminal:
+        console.print(what, highlight=False)
+        return
+    console = Console(width=10_000)  # whoever reads a pipe wants whole lines, and no spaces at their ends
+    with console.capture() as captured:
+        console.print(what, highlight=False)
+    _say("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _print_json(answer: Any, *, indent: int | None = 2) -> None:

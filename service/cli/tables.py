@@ -16,7 +16,7 @@ Json = Mapping[str, Any]
 
 def table(*columns: str) -> Table:
     """An empty table in the house's style."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold")
     return made
@@ -54,7 +54,7 @@ def trials(found: Sequence[Json], *, objective: str, ranked: bool = False) -> Ta
 def sweep(found: Json) -> Table:
     """One sweep, a line for each thing to know."""
     spec, best = found["spec"], found["best"]
-    counts = ", ".join(f"{count} {state}" for state, count in found["trials"].items())
+    counts = ", ".join(f"{count} {state}" for state, count in found["counts"].items())
     lines = {
         "id": found["id"],
         "name": escape(found["name"]),

@@ -134,7 +134,7 @@ def _detail(here: Here, sweep: Sweep) -> SweepDetail:
     return SweepDetail(
         **SweepView.model_validate(sweep).model_dump(),
         spec=sweep.spec,
-        trials=here.store.count_trials(sweep.id),
+        counts=here.store.count_trials(sweep.id),
         best=TrialView.model_validate(best[0]) if best else None,
         mlflow_url=here.tracker.url(sweep),
         tracked=sweep.tracked,

@@ -16,7 +16,7 @@ def test_a_submitted_sweep_is_queued_and_found_at_its_location(service: Any) -> 
     answer = service.http.post("/v1/sweeps", json=SPEC)
     assert answer.status_code == 202
     sweep = answer.json()
-    assert (sweep["name"], sweep["state"], sweep["trials"], sweep["best"]) == ("digits", "queued", {}, None)
+    assert (sweep["name"], sweep["state"], sweep["counts"], sweep["best"]) == ("digits", "queued", {}, None)
     assert sweep["spec"]["search"]["trials"] == 40
     assert answer.headers["location"] == f"/v1/sweeps/{sweep['id']}"
     assert service.http.get(answer.headers["location"]).json() == sweep
@@ -116,10 +116,10 @@ def test_a_sweep_sums_up_its_trials_and_shows_the_best(service: Any) -> None:
     service.trial(sweep, 2)
     service.tracker.track(service.store.sweep(sweep.id), service.store.events(sweep.id))
     shown = service.http.get(f"/v1/sweeps/{sweep.id}").json()
-    assert shown["trials"] == {"completed": 2, "running": 1}
+    assert shown["counts"] == {"completed": 2, "running": 1}
     assert (shown["best"]["id"], shown["best"]["values"]) == (best.id, [0.75])
     assert shown["mlflow_url"] == f"memory://{sweep.id}"
-    assert "tracked" not in shown
+    assert "attempt" not in shown
     assert "checkpoint" not in shown["best"]
 
 

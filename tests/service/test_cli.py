@@ -1,0 +1,371 @@
+"""The `sweepserve` command against a real server, as a user runs it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from rich.console import Console
+
+from service.cli import text
+from service.cli.commands import main
+from service.cli.watching import follow
+from service.domain import Job, SweepState
+from service.settings import Settings
+
+SPEC = "name: digits\nfamily: narrow_resnet\ndata: {name: digits}\nsearch: {trials: 3}\n"
+HEAVY = {"torch", "ray", "mlflow", "optuna", "fastapi", "sqlalchemy", "cv2", "numpy", "uvicorn"}
+
+
+@pytest.fixture(name="run")
+def _run(
+    service: Any, serve: Callable[..., str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command against a served app: exit status, what it printed, what it complained of."""
+    monkeypatch.setenv("SWEEPSERVE_URL", serve(service.app))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def test_a_spec_is_submitted_from_a_file(service: Any, run: Any, tmp_path: Path) -> None:
+    """One line says its id and how to go on."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SPEC)
+    status, out, err = run("submit", str(path))
+    (sweep,) = service.store.sweeps()
+    assert (status, err) == (0, "")
+    assert out == f"submitted digits as {sweep.id}; follow it with: sweepserve watch {sweep.id}\n"
+    assert sweep.spec["search"]["trials"] == 3
+
+
+def test_a_packaged_study_is_submitted_by_its_name(service: Any, run: Any) -> None:
+    """No file of that name is needed."""
+    status, out, _ = run("submit", "quickstart", "--json")
+    assert (status, json.loads(out)["name"]) == (0, "quickstart")
+    assert [sweep.name for sweep in service.store.sweeps()] == ["quickstart"]
+
+
+def test_every_fault_of_a_spec_is_printed_with_its_pointer(service: Any, run: Any, tmp_path: Path) -> None:
+    """One line a fault on stderr; nothing is submitted."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: digits\nfamily: none\ndata: {name: digits}\nsearch: {trials: 0}\n")
+    status, out, err = run("submit", str(path))
+    assert (status, out) == (1, "")
+    first, *faults = err.splitlines()
+    assert first == "sweepserve: the spec has 2 faults"
+    assert sorted(fault.split(":")[0] for fault in faults) == ["  /family", "  /search/trials"]
+    assert service.store.sweeps() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is neither a file nor a packaged study; the studies are: "),
+        (b"a: [1\n", "sweep.yaml: line 2: "),
+        (b"a: 1\na: 2\n", "sweep.yaml: line 2: the key 'a' is there twice"),
+        (b"- 1\n", "sweep.yaml: need a mapping of settings (name, family, data, ...), got list"),
+        (b"", "sweep.yaml: need a mapping of settings (name, family, data, ...), got NoneType"),
+        (b"\xff\xfe\x00", "sweep.yaml: "),
+        (b"name: .nan\n", "the spec cannot be sent as JSON"),
+    ],
+)
+def test_a_file_that_is_no_spec_is_one_clear_line(
+    run: Any, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    """Missing, broken, or something else altogether."""
+    path = tmp_path / "sweep.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    status, out, err = run("submit", str(path))
+    assert (status, out) == (1, "")
+    assert err.startswith("sweepserve: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_is_no_spec(run: Any, tmp_path: Path) -> None:
+    """The system's own reason is given."""
+    assert run("submit", str(tmp_path)) == (1, "", f"sweepserve: {tmp_path}: Is a directory\n")
+
+
+def test_sweeps_are_listed(service: Any, run: Any) -> None:
+    """As a table, or as the API's JSON; filtered by state."""
+    queued, running = service.sweep("first"), service.running("second")
+    status, out, _ = run("list")
+    assert status == 0
+    assert [line.split()[:3] for line in out.splitlines()[2:4]] == [
+        [running.id, "second", "running"],
+        [queued.id, "first", "queued"],
+    ]
+    found = json.loads(run("list", "--json", "--state", "running")[1])
+    assert [sweep["id"] for sweep in found] == [running.id]
+
+
+def test_a_sweep_is_shown_with_its_trials(service: Any, run: Any) -> None:
+    """Whole points and values, however narrow the pipe."""
+    sweep = service.running()
+    service.trial(sweep, 0, value=0.5)
+    service.trial(sweep, 1)
+    _, out, _ = run("show", sweep.id)
+    assert "1 completed, 1 running of 4" in out
+    assert f"0.5 by {sweep.id}-0000: learning_rate=0.001" in out
+    assert f"{sweep.id}-0001" in out
+    shown = json.loads(run("show", sweep.id, "--json")[1])
+    assert (shown["id"], len(shown["trials"]), shown["counts"]) == (sweep.id, 2, {"completed": 1, "running": 1})
+
+
+def test_the_leaderboard_has_the_best_first(service: Any, run: Any) -> None:
+    """Ranks, values and points."""
+    sweep = service.running()
+    for number, value in enumerate([0.5, 0.75, None]):
+        service.trial(sweep, number, value=value)
+    _, out, _ = run("leaderboard", sweep.id)
+    assert [line.split()[:2] for line in out.splitlines()[2:4]] == [
+        ["1", f"{sweep.id}-0001"],
+        ["2", f"{sweep.id}-0000"],
+    ]
+    assert [trial["number"] for trial in json.loads(run("leaderboard", sweep.id, "--json", "--limit", "1")[1])] == [1]
+
+
+def test_a_sweep_is_stopped(service: Any, run: Any) -> None:
+    """One line says its state; a sweep that has ended is a clear line and a failure."""
+    sweep = service.running()
+    assert run("stop", sweep.id) == (0, f"{sweep.id} is stopping\n", "")
+    service.store.move_sweep(sweep.id, SweepState.STOPPED, at=service.clock.now())
+    assert run("stop", sweep.id) == (1, "", f"sweepserve: sweep {sweep.id} is stopped and cannot be stopped\n")
+
+
+def test_a_log_is_printed_as_it_is(service: Any, run: Any) -> None:
+    """Brackets in it are no markup."""
+    sweep = service.running()
+    service.launcher.set_job(sweep.id, 1, Job(state="running"), logs="[bold] epoch 1\n")
+    assert run("logs", sweep.id) == (0, "[bold] epoch 1\n", "")
+
+
+def test_families_and_datasets_are_listed(run: Any) -> None:
+    """By name, with a line about each."""
+    assert run("families")[1].splitlines()[2].split(maxsplit=1)[0] == "narrow_resnet"
+    assert json.loads(run("datasets", "--json")[1])[0]["name"] == "digits"
+
+
+def test_a_model_is_asked_about_image_files(service: Any, run: Any, tmp_path: Path) -> None:
+    """A line an image; a file that is not there or no image is named."""
+    version = service.model()
+    path = tmp_path / "cat.png"
+    path.write_bytes(cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1].tobytes())
+    status, out, _ = run("predict", "digits", str(path), str(path))
+    assert (status, out.count(str(path))) == (0, 2)
+    assert f"digits version 1, trial {version.trial_id}" in out
+    assert len(json.loads(run("predict", "digits", str(path), "--json")[1])["predictions"]) == 1
+    assert run("predict", "digits", "no.png") == (1, "", "sweepserve: no.png: No such file or directory\n")
+    path.write_text("no image")
+    status, _, err = run("predict", "digits", str(path))
+    assert (status, "images[0] (cat.png) cannot be read" in err) == (1, True)
+    assert "there is no model named 'nobody' yet" in run("predict", "nobody", str(path))[2]
+
+
+@pytest.mark.parametrize("command", ["show", "watch", "leaderboard", "stop", "logs"])
+def test_an_unknown_id_is_one_clear_line(run: Any, command: str) -> None:
+    """The line names it."""
+    status, out, err = run(command, "nonesuch")
+    assert (status, out) == (1, "")
+    assert err == "sweepserve: there is no sweep 'nonesuch'\n"
+
+
+def test_an_address_that_does_not_answer_is_one_clear_line(run: Any) -> None:
+    """The line says what to do."""
+    status, _, err = run("list", "--url", "http://127.0.0.1:9")
+    assert status == 1
+    assert err.startswith("sweepserve: http://127.0.0.1:9 does not answer")
+    assert err.endswith("start it with `sweepserve up`, or say where it is with --url\n")
+
+
+def test_a_setting_that_is_none_is_one_clear_line(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable of the environment is named."""
+    monkeypatch.setenv("SWEEPSERVE_POTR", "1")
+    status, _, err = run("list")
+    assert (status, err.startswith("sweepserve: SWEEPSERVE_POTR is not a setting")) == (1, True)
+
+
+def test_without_a_terminal_a_sweep_is_watched_in_lines(service: Any, run: Any) -> None:
+    """What happens, a line each, and the best at the end."""
+    sweep = service.running()
+    service.store.add_progress(sweep.id, what="making digits", done=10, total=10, at=service.clock.now())
+    service.trial(sweep, 0, value=0.5)
+    service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+    status, out, _ = run("watch", sweep.id)
+    assert status == 0
+    assert out.splitlines() == [
+        f"sweep {sweep.id} is queued",
+        f"sweep {sweep.id} is running",
+        "making digits: 10 of 10",
+        "trial 0 starts: learning_rate=0.001",
+        "trial 0 epoch 1: validation/accuracy 0.5",
+        "trial 0 completed (1 of 4), validation/accuracy 0.5",
+        f"sweep {sweep.id} is completed",
+        "best: trial 0 with validation/accuracy 0.5",
+    ]
+
+
+def test_a_watched_sweep_that_fails_is_a_failure(service: Any, run: Any) -> None:
+    """The exit status tells scripts; with --json the events come one a line."""
+    sweep = service.running()
+    service.store.move_sweep(sweep.id, SweepState.FAILED, at=service.clock.now(), reason="its driver died")
+    status, out, _ = run("watch", sweep.id)
+    assert (status, out.splitlines()[-1]) == (1, f"sweep {sweep.id} is failed: its driver died")
+    status, out, _ = run("watch", sweep.id, "--json")
+    assert (status, [json.loads(line)["number"] for line in out.splitlines()]) == (1, [1, 2, 3])
+
+
+def test_a_submitted_sweep_can_be_followed_at_once(service: Any, run: Any, tmp_path: Path) -> None:
+    """`submit --watch` returns when the sweep has ended."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SPEC)
+
+    def drive() -> None:
+        while not service.store.sweeps():
+            time.sleep(0.01)  # the other side is a real server
+        sweep = service.store.sweeps()[0]
+        service.store.move_sweep(sweep.id, SweepState.RUNNING, at=service.clock.now())
+        service.trial(sweep, 0, value=0.5)
+        service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+
+    driver = threading.Thread(target=drive)
+    driver.start()
+    status, out, _ = run("submit", str(path), "--watch")
+    driver.join()
+    assert (status, out.splitlines()[-1]) == (0, "best: trial 0 with validation/accuracy 0.5")
+
+
+def test_on_a_terminal_a_sweep_is_watched_live(service: Any) -> None:
+    """Bars for the trials and the data, the best so far, and the newest trials; NaN is shown as it is."""
+    sweep = service.running()
+    service.store.add_progress(sweep.id, what="making digits", done=3, total=10, at=service.clock.now())
+    preparing = _live(service, sweep)
+    assert "making digits" in preparing
+    assert "3/10" in preparing
+    for number, value in enumerate([0.5, 0.75, None]):
+        service.trial(sweep, number, value=value)
+    running = _live(service, sweep)
+    assert "making digits" not in running
+    assert "running, best 0.75 by trial 1" in running
+    assert "2/4" in running
+    assert [line.split()[:4] for line in running.splitlines()[-3:]] == [
+        ["2", "running", "1", "NaN"],
+        ["1", "completed", "1", "0.75"],
+        ["0", "completed", "1", "0.5"],
+    ]
+
+
+def _live(service: Any, sweep: Any) -> str:
+    """The last picture of the live display."""
+    shown = service.http.get(f"/v1/sweeps/{sweep.id}").json()
+    events = service.http.get(f"/v1/sweeps/{sweep.id}/events").json()["events"]
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=40, color_system=None, record=True)
+    follow(shown, events, console)
+    picture = console.export_text()
+    return "\n".join(
+        line.rstrip()
+        for line in picture[picture.rindex(f"{shown['name']} {shown['id']}") :].splitlines()
+        if line.strip()
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ({"train.learning_rate": 0.00123456, "model.channels": [8, 16]}, "learning_rate=0.001235 channels=8-16"),
+        ({"train.size": 1, "data.size": 2}, "train.size=1 data.size=2"),
+        ({"model.residual": True}, "residual=True"),
+    ],
+)
+def test_points_are_short_and_never_ambiguous(values: dict[str, Any], shown: str) -> None:
+    """The group of a name is left out where no other parameter has the same name."""
+    assert text.point(values) == shown
+
+
+def test_asking_commands_start_in_under_half_a_second() -> None:
+    """Nothing heavy is imported, and the processor time of a whole run stays below half a second."""
+    code = f"""
+import sys
+from service.cli.commands import main
+try:
+    main(["list", "--url", "http://127.0.0.1:9"])
+except SystemExit:
+    print(sorted({HEAVY} & set(sys.modules)))
+"""
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+        assert answer.stdout == "[]\n"
+    assert min(spent) < 0.5
+
+
+@pytest.mark.slow
+def test_the_api_runs_alone_and_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    """`sweepserve api` on an empty home: it serves, says that there is no Ray, and ends within seconds of SIGTERM."""
+    port = _free_port()
+    settings = Settings(
+        home=tmp_path / "home", port=port, ray_url="http://127.0.0.1:9", mlflow_url="http://127.0.0.1:9"
+    )
+    environment = {**os.environ, **settings.to_environment()}
+    command = [sys.executable, "-m", "service", "api"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        _wait_until_it_serves(f"{settings.api_url}/healthz", process)
+        parts = httpx.get(f"{settings.api_url}/readyz").json()["parts"]
+        assert parts["store"] == "ok"
+        assert parts["cluster"].startswith("Ray at http://127.0.0.1:9 does not answer")
+        second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        taken = f"port {port} of 127.0.0.1: address already in use; set SWEEPSERVE_PORT to a free one"
+        assert (second.returncode, second.stderr.splitlines()[-1]) == (1, f"sweepserve: {taken}")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(8) in (0, -signal.SIGTERM)
+        assert "Traceback" not in (process.stdout.read() if process.stdout else "")
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_it_serves(url: str, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            if httpx.get(url).is_success:
+                return
+        except httpx.TransportError:
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        time.sleep(0.1)  # a real process
+    pytest.fail(f"{url} did not answer within a minute")

@@ -1,0 +1,200 @@
+"""The client against the app itself, and against what is no sweepserve API."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from service.client import PATIENCE, Client, ClientError, NoAnswer
+from service.domain import Job, SweepState
+
+SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}}
+IMAGE = bytes(cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8))[1])
+
+
+@pytest.fixture(name="client")
+def _client(service: Any) -> Iterator[Client]:
+    with Client("http://api", transport=service.transport) as client:
+        yield client
+
+
+class _Flaky(httpx.BaseTransport):
+    """Another transport, unplugged for some requests."""
+
+    def __init__(self, inner: httpx.BaseTransport, *, fails: Callable[[int], bool]) -> None:
+        self._inner, self._fails, self.asked = inner, fails, 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self._fails(self.asked):
+            raise httpx.ConnectError("unplugged")
+        return self._inner.handle_request(request)
+
+
+def test_a_sweep_is_submitted_found_and_stopped(client: Client) -> None:
+    """The answers are the API's own."""
+    sweep = client.submit(SPEC)
+    assert client.sweep(sweep["id"]) == sweep
+    assert [one["id"] for one in client.sweeps()] == [sweep["id"]]
+    assert client.stop(sweep["id"])["state"] == "stopped"
+
+
+def test_what_trials_did_is_listed(service: Any, client: Client) -> None:
+    """Trials, leaderboard, measurements, events and the log."""
+    sweep = service.running()
+    service.trial(sweep, 0, value=0.5)
+    service.trial(sweep, 1, value=0.75)
+    service.trial(sweep, 2)
+    service.launcher.set_job(sweep.id, 1, Job(state="running"), logs="epoch 1\n")
+    assert [trial["number"] for trial in client.trials(sweep.id)] == [0, 1, 2]
+    assert [trial["number"] for trial in client.trials(sweep.id, states=["running"])] == [2]
+    assert [trial["number"] for trial in client.leaderboard(sweep.id)] == [1, 0]
+    assert len(client.measurements(sweep.id)) == 3
+    assert len(client.measurements(sweep.id, trial=f"{sweep.id}-0001")) == 1
+    assert [event["number"] for event in client.events(sweep.id, after=2)] == [3, 4, 5, 6, 7, 8, 9, 10]
+    assert client.logs(sweep.id) == "epoch 1\n"
+
+
+def test_families_datasets_and_models_are_listed(service: Any, client: Client) -> None:
+    """What can be asked for by name can be listed."""
+    service.model()
+    assert client.families()[0]["name"] == "narrow_resnet"
+    assert client.family("narrow_resnet")["space"]
+    assert client.datasets()[0]["name"] == "digits"
+    assert [model["name"] for model in client.models()] == ["digits"]
+    assert [version["version"] for version in client.model("digits")["versions"]] == [1]
+
+
+def test_a_model_is_asked_about_files_and_bytes(service: Any, client: Client, tmp_path: Path) -> None:
+    """Both at once, answered in their order."""
+    service.model()
+    path = tmp_path / "seven.png"
+    path.write_bytes(IMAGE)
+    first, second = client.predict("digits", [path, IMAGE])["predictions"]
+    assert first == second
+    path.write_bytes(IMAGE[:40])
+    with pytest.raises(ClientError, match=r"images\[0\] \(seven.png\) cannot be read"):
+        client.predict("digits", [path])
+
+
+def test_a_bad_spec_raises_with_every_fault(client: Client) -> None:
+    """The error carries the pointers, so that a program can show them."""
+    with pytest.raises(ClientError, match="the spec has 2 faults") as raised:
+        client.submit({**SPEC, "family": "none", "search": {"trials": 0}})
+    assert raised.value.status == 422
+    assert {error["pointer"] for error in raised.value.errors} == {"/family", "/search/trials"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}])
+def test_a_spec_that_json_cannot_say_is_refused_here(client: Client, value: Any) -> None:
+    """Nothing is sent."""
+    with pytest.raises(ClientError, match="the spec cannot be sent as JSON"):
+        client.submit({**SPEC, "data": value})
+
+
+def test_all_pages_are_read_up_to_the_limit(service: Any, client: Client) -> None:
+    """The newest sweeps, filtered as asked."""
+    made = [service.sweep(name).id for name in ("a", "b", "a", "a")]
+    assert [sweep["id"] for sweep in client.sweeps(name="a", limit=2)] == [made[3], made[2]]
+    assert [sweep["id"] for sweep in client.sweeps(states=["queued"], limit=3)] == made[:0:-1]
+
+
+def test_a_sweep_is_watched_to_its_end(service: Any) -> None:
+    """Each event comes once and in order, also those that happen just before the end is seen."""
+    sweep = service.running()
+
+    def finish() -> None:
+        service.trial(sweep, 1, value=0.75)
+        service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+
+    steps = iter([lambda: service.trial(sweep, 0, value=0.5), finish])
+    client = Client("http://api", transport=service.transport, sleep=lambda _: next(steps)())
+    watched = list(client.watch(sweep.id))
+    client.close()
+    assert [event["number"] for event in watched] == list(range(1, 10))
+    assert watched[-1]["data"] == {"state": "completed", "reason": ""}
+
+
+def test_watching_outlives_a_service_that_comes_back(service: Any) -> None:
+    """Nothing is lost and nothing comes twice, whichever request it was that failed."""
+    sweep = service.running()
+    service.trial(sweep, 0, value=0.5)
+    service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+    transport = _Flaky(service.transport, fails=lambda asked: asked in (3, 4, 6))
+    client = Client("http://api", transport=transport, sleep=lambda _: None)
+    assert [event["number"] for event in client.watch(sweep.id)] == [1, 2, 3, 4, 5, 6]
+    client.close()
+
+
+def test_watching_gives_up_on_a_service_that_stays_away(service: Any) -> None:
+    """After its patience, and at once where the sweep is not known."""
+    sweep = service.running()
+    slept: list[float] = []
+    transport = _Flaky(service.transport, fails=lambda asked: asked > 3)
+    client = Client("http://api", transport=transport, sleep=slept.append)
+    with pytest.raises(NoAnswer, match="unplugged"):
+        list(client.watch(sweep.id, every=1))
+    assert PATIENCE <= sum(slept) <= PATIENCE + 2
+    client.close()
+    client = Client("http://api", transport=service.transport, sleep=slept.append)
+    with pytest.raises(ClientError, match="nonesuch"):
+        next(client.watch("nonesuch"))
+    client.close()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://lab", "", "http://[::1"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    """Before anything is sent."""
+    with pytest.raises(ClientError, match="need "):
+        Client(url)
+
+
+def test_nobody_at_the_url_is_no_answer() -> None:
+    """The message names the URL."""
+    with (
+        Client("http://127.0.0.1:9") as client,
+        pytest.raises(NoAnswer, match=r"http://127\.0\.0\.1:9 does not answer"),
+    ):
+        client.sweeps()
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (httpx.Response(200, text="<html>"), "does not seem to be a sweepserve API"),
+        (httpx.Response(502, text="<html>"), "answered 502 Bad Gateway"),
+        (httpx.Response(400, json=["no"]), "answered 400 Bad Request"),
+        (httpx.Response(307, headers={"location": "/elsewhere"}), "answered 307 Temporary Redirect"),
+    ],
+)
+def test_another_service_at_the_url_is_told_apart(response: httpx.Response, message: str) -> None:
+    """Not a KeyError, whatever it answers."""
+    with (
+        Client("http://proxy", transport=httpx.MockTransport(lambda _: response)) as client,
+        pytest.raises(ClientError, match=message),
+    ):
+        client.families()
+
+
+def test_a_name_never_leaves_its_place_in_the_path(client: Client) -> None:
+    """Slashes and question marks belong to the name."""
+    for name in ("a/b", "../families", "x?y=z"):
+        with pytest.raises(ClientError) as raised:
+            client.model(name)
+        assert raised.value.status == 404
+
+
+def test_importing_the_client_imports_nothing_heavy() -> None:
+    """Programs and commands that only talk to a service start at once."""
+    heavy = {"torch", "ray", "mlflow", "optuna", "fastapi", "sqlalchemy", "cv2", "numpy"}
+    code = f"import service.client, sys; print(sorted({heavy} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
