@@ -28,7 +28,7 @@ def demo(settings: Settings) -> int:
     """
     for number in ENDING:
         signal.signal(number, signal.default_int_handler)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=10_000)  # whole lines for whoever reads a pipe
     serving = False
     try:
         _title(console, "The embedded stack")

@@ -71,7 +71,7 @@ def _api(settings: Settings) -> Program:
 
 
 def _ray(settings: Settings) -> Program:
-    folder = _emptied(_ray_folder(settings.home))
+    folder = _emptied(ray_folder(settings.home))
     options = {
         "temp-dir": folder,
         "object-store-memory": _OBJECT_STORE,
@@ -124,7 +124,7 @@ def _mlflow(settings: Settings) -> Program:
     )
 
 
-def _ray_folder(home: Path) -> Path:
+def ray_folder(home: Path) -> Path:
     """Ray's sessions. A short path, because the names of its sockets may have no more than 107 characters."""
     return Path("/tmp") / f"sweepserve-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"  # noqa: S108
 

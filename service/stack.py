@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ import psutil
 from rich.console import Console
 
 from service import processes
-from service.programs import Program, ports, programs
+from service.programs import Program, ports, programs, ray_folder
 from service.settings import Settings
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -82,6 +83,9 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._end()
+        shutil.rmtree(
+            ray_folder(self._settings.home), ignore_errors=True
+        )  # a start that failed leaves it, with its logs
 
     def serve(self) -> None:
         """Starts again what ends by itself; returns only by an exception, such as the KeyboardInterrupt of Ctrl-C."""

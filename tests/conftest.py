@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from service import processes
+from service.programs import ray_folder
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.load_profile("repeatable")
@@ -80,6 +82,7 @@ class StackRunner:
                 process.kill()
                 process.communicate()
         processes.end(self._marked, grace=0.0)
+        shutil.rmtree(ray_folder(self.home), ignore_errors=True)
 
     def _marked(self) -> list[psutil.Process]:
         return processes.marked("_SWEEPSERVE_STACK", str(self.home))
