@@ -93,6 +93,10 @@ class Settings:
         """Checkpoints and pictures, a folder a sweep. On a cluster every node must see it."""
         return self.home / "sweeps"
 
+    def pictures(self, sweep_id: str) -> Path:
+        """Where a sweep's pictures are once it has ended."""
+        return self.sweeps_root / sweep_id / "pictures"
+
     @property
     def ray_token_path(self) -> Path:
         """The file with Ray's authentication token."""

@@ -1,0 +1,40 @@
+"""A saved model as MLflow runs it (models from code): MLflow executes this file where it loads the model.
+
+In: uint8 images `[n, c, h, w]`, of the size that the model was trained on. Out: `outputs` float32 `[n, k]` (what the
+network gives) and `probabilities` float32 `[n, classes]`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from trainables.saved_model import load_model
+
+
+@final
+class ImageModel(PythonModel):  # type: ignore[misc]  # MLflow's annotations are not read
+    """The saved model in the artifact `model`."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Loads the weights."""
+        self._model = load_model(Path(context.artifacts["model"]))
+
+    def predict(
+        self,
+        context: PythonModelContext,  # noqa: ARG002 - MLflow's signature
+        model_input: np.ndarray,  # MLflow knows this annotation, and no finer one
+        params: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Outputs and probabilities of any number of images."""
+        images = [image[0] if len(image) == 1 else image.transpose(1, 2, 0) for image in model_input]
+        outputs = self._model.outputs(images)
+        return {"outputs": outputs.float().numpy(), "probabilities": self._model.task.probabilities(outputs).numpy()}
+
+
+set_model(ImageModel())

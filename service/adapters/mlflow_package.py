@@ -1,0 +1,67 @@
+"""A saved model as an MLflow model folder: our code as source, weights as safetensors, no pickle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+import trainables
+from trainables.preprocessing import Preprocessing
+from trainables.saved_model import DESCRIPTION
+from trainables.tasks import task_from_dict
+
+with warnings.catch_warnings(action="ignore"):  # MLflow warns here, of type hints in its own code
+    from mlflow.pyfunc import save_model
+
+REQUIREMENTS = ("mlflow", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "scikit-learn", "torch")
+"""What loads and runs a saved model, besides the code of `trainables` that goes with it."""
+
+
+def package(saved: Path, folder: Path, *, run_id: str, model_id: str) -> None:
+    """Writes the MLflow model.
+
+    Args:
+        saved: folder of a saved model.
+        folder: where the MLflow model is written; must not exist.
+        run_id: of the MLflow run that made it.
+        model_id: of the logged model that it becomes.
+    """
+    signature = _signature(saved)
+    with tempfile.TemporaryDirectory(prefix="sweepserve-code-") as scratch:
+        code = Path(scratch) / "trainables"
+        shutil.copytree(Path(trainables.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+        save_model(
+            path=str(folder),
+            python_model=str(Path(__file__).with_name("mlflow_model.py")),
+            artifacts={"model": str(saved)},
+            code_paths=[str(code)],
+            # A local version such as 2.13.0+cpu is in no index.
+            pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS],
+            signature=signature,
+            input_example=np.zeros((1, *signature.inputs.inputs[0].shape[1:]), np.uint8),
+            mlflow_model=Model(run_id=run_id, model_id=model_id),
+        )
+
+
+def _signature(saved: Path) -> ModelSignature:
+    description = json.loads((saved / DESCRIPTION).read_text())
+    task = task_from_dict(description["task"])
+    shape = Preprocessing.from_dict(description["preprocessing"]).input_shape
+    number = np.dtype(np.float32)
+    return ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *shape))]),
+        outputs=Schema(
+            [
+                TensorSpec(number, (-1, task.outputs), "outputs"),
+                TensorSpec(number, (-1, len(task.classes)), "probabilities"),
+            ]
+        ),
+    )

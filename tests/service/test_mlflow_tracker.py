@@ -1,0 +1,369 @@
+"""Sweeps in MLflow: a real tracking store in SQLite, real files, real models loaded back with MLflow."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mlflow
+import numpy as np
+import psutil
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+import trainables
+from service.adapters.memory import MemoryStore
+from service.adapters.mlflow_package import REQUIREMENTS
+from service.adapters.mlflow_tracker import HABITS, MlflowTracker
+from service.domain import Measurement, Sweep, SweepState, Trial, TrialState, Unavailable
+from service.settings import Settings
+from service.spec import SweepSpec
+from trainables.saved_model import load_model, save_model
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SPEC = {
+    "family": "narrow_resnet",
+    "data": {"name": "digits", "image_size": 16},
+    "fixed": {"model.channels": [8, 16, 16, 16]},
+    "space": {"train.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}},
+    "search": {"trials": 3},
+}
+
+
+@pytest.fixture(name="server", scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an MLflow server of this module's own, as the embedded stack starts it."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    options = {
+        "port": port,
+        "workers": 1,
+        "backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}",
+        "artifacts-destination": folder / "artifacts",
+        "uvicorn-opts": "--log-level warning",
+    }
+    command = [sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    log = folder / "log.txt"
+    with log.open("w") as output:
+        server = subprocess.Popen(command, env={**os.environ, **quiet}, cwd=folder, stdout=output, stderr=output)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while not _healthy(url):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield url
+    finally:
+        family = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
+        server.terminate()
+        for process in psutil.wait_procs(family, timeout=10)[1]:
+            process.kill()
+        server.wait(timeout=10)
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(name="tracking")
+def _tracking(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings that name that server, in a process whose own environment stays as it is."""
+    for variable, value in HABITS.items():
+        monkeypatch.setenv(variable.name, str(value))
+    return Settings(home=tmp_path, mlflow_url=server)
+
+
+class Lab:
+    """A sweep in a store, and what MLflow shows of it."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.settings, self.name = settings, name
+        self.spec = SweepSpec.from_dict({**SPEC, "name": name})
+        self.store, self.tracker = MemoryStore(), MlflowTracker(settings)
+        self.client = MlflowClient(settings.tracking_url)
+        self.id = f"{name:a>8}"[:8]
+        self.now = NOW
+        self.store.add_sweep(Sweep(id=self.id, name=name, spec=self.spec.to_dict(), created_at=self.at()))
+        self.store.move_sweep(self.id, SweepState.RUNNING, at=self.at())
+
+    def at(self) -> datetime:
+        """A time of its own for each thing that happens."""
+        self.now += timedelta(seconds=1)
+        return self.now
+
+    def trial(self, number: int) -> str:
+        trial_id = f"{self.id}-{number:04}"
+        point = {"train.learning_rate": 0.001 * (number + 1)}
+        self.store.add_trial(Trial(id=trial_id, sweep_id=self.id, number=number, point=point, created_at=self.at()))
+        return trial_id
+
+    def measure(self, trial_id: str, step: int, **metrics: float) -> None:
+        named = {f"validation/{name}": value for name, value in metrics.items()}
+        self.store.add_measurement(Measurement(trial_id=trial_id, step=step, at=self.at(), metrics=named))
+
+    def finish(self, trial_id: str, state: TrialState, value: float | None = None, reason: str = "") -> None:
+        values = None if value is None else (value,)
+        self.store.finish_trial(trial_id, state, at=self.at(), values=values, reason=reason)
+
+    def version(self, trial_id: str, value: float, path: Path) -> None:
+        self.store.add_model_version(
+            name=self.name, sweep_id=self.id, trial_id=trial_id, value=value, path=str(path), at=self.at()
+        )
+
+    def show(self, *, after: int = 0) -> None:
+        self.tracker.track(self.store.sweep(self.id), self.store.events(self.id, after=after))
+
+    def runs(self) -> list[Run]:
+        """All runs, the parent first."""
+        experiment = self.client.get_experiment_by_name(self.name)
+        found = self.client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
+        return sorted(found, key=lambda run: run.info.start_time)
+
+    def everything(self) -> Any:
+        """All that MLflow knows, for comparing."""
+        runs = self.runs()
+        history = {
+            (run.info.run_id, name): repr(self.client.get_metric_history(run.info.run_id, name))
+            for run in runs
+            for name in run.data.metrics
+        }
+        models = self.client.search_model_versions(f"name = '{self.name}'")
+        return [run.to_dictionary() for run in runs], history, [(m.version, m.tags, m.aliases) for m in models]
+
+
+@pytest.fixture(name="lab")
+def _lab(tracking: Settings, request: pytest.FixtureRequest) -> Lab:
+    return Lab(tracking, re.sub("[^a-z0-9]", "", request.node.name)[-20:])
+
+
+@pytest.fixture(name="saved")
+def _saved(tmp_path: Path, lab: Lab) -> Path:
+    """A saved model with fresh weights."""
+    trial = lab.spec.trial({"train.learning_rate": 0.001})
+    dataset = trial.data.load(tmp_path / "data")
+    model = trial.model.build(input_shape=dataset.preprocessing.input_shape, outputs=dataset.task.outputs)
+    folder = tmp_path / "saved"
+    save_model(folder, trial=trial, dataset=dataset, weights=model.state_dict(), step=1, metrics={})
+    return folder
+
+
+def test_a_sweep_is_a_parent_run_and_its_trials_are_its_children(lab: Lab) -> None:
+    """Runs are related by MLflow's own tag and found by ours; parameters, dataset, spec and commit are there."""
+    trial_id = lab.trial(0)
+    lab.show()
+    parent, child = lab.runs()
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert {
+        name: child.data.tags[f"sweepserve.{name}"] for name in ("sweep", "trial", "family", "dataset", "state")
+    } == {
+        "sweep": lab.id,
+        "trial": trial_id,
+        "family": "narrow_resnet",
+        "dataset": "digits",
+        "state": "running",
+    }
+    assert re.fullmatch("[0-9a-f]{40}", child.data.tags["mlflow.source.git.commit"])
+    assert child.data.params == {"train.learning_rate": "0.001", "model.channels": "[8, 16, 16, 16]"}
+    assert parent.data.params["search.trials"] == "3"
+    (entered,) = child.inputs.dataset_inputs
+    data = lab.spec.trial({"train.learning_rate": 0.001}).data
+    assert (entered.dataset.name, entered.dataset.digest) == ("digits", data.digest)
+    written = Path(lab.client.download_artifacts(parent.info.run_id, "spec.json")).read_text()
+    assert json.loads(written) == lab.spec.to_dict()
+
+
+def test_every_measurement_is_shown_once_with_its_step_and_time(lab: Lab) -> None:
+    """Values, steps and times are the store's; NaN stays NaN; more than MLflow takes in one call is fine."""
+    trial_id = lab.trial(0)
+    for step in range(1, 701):
+        lab.measure(trial_id, step, loss=math.nan if step == 2 else 1 / step, accuracy=step / 1000)
+    lab.show()
+    (child,) = lab.runs()[1:]
+    history = lab.client.get_metric_history(child.info.run_id, "validation/loss")
+    assert [one.step for one in history] == list(range(1, 701))
+    assert math.isnan(history[1].value)
+    assert history[699].value == 1 / 700
+    measured = lab.store.measurements(lab.id)
+    assert [one.timestamp for one in history] == [round(one.at.timestamp() * 1000) for one in measured]
+
+
+def test_ends_are_shown_with_state_reason_and_value(lab: Lab) -> None:
+    """Each final state has its status and tag; only a completed trial has an objective to be compared by."""
+    lab.show()
+    for number, (state, value) in enumerate(
+        [(TrialState.COMPLETED, 0.9), (TrialState.PRUNED, 0.4), (TrialState.STOPPED, None), (TrialState.FAILED, None)]
+    ):
+        lab.finish(lab.trial(number), state, value, reason=f"because {number}")
+    lab.store.move_sweep(lab.id, SweepState.COMPLETED, at=lab.at(), reason="done")
+    lab.show()
+    parent, *children = lab.runs()
+    assert [run.info.status for run in children] == ["FINISHED", "KILLED", "KILLED", "FAILED"]
+    states = ["completed", "pruned", "stopped", "failed"]
+    assert [run.data.tags["sweepserve.state"] for run in children] == states
+    assert [run.data.tags["sweepserve.reason"] for run in children] == [f"because {n}" for n in range(4)]
+    assert [run.data.metrics.get("objective") for run in children] == [0.9, None, None, None]
+    assert (parent.info.status, parent.data.tags["sweepserve.state"]) == ("FINISHED", "completed")
+    assert parent.info.end_time == round(lab.now.timestamp() * 1000)
+
+
+def fill(lab: Lab, saved: Path) -> None:
+    """A whole sweep: two trials, a champion, pictures."""
+    for number, value in enumerate((0.5, 0.7)):
+        trial_id = lab.trial(number)
+        lab.measure(trial_id, 1, accuracy=value)
+        lab.finish(trial_id, TrialState.COMPLETED, value)
+        lab.version(trial_id, value, saved)
+    pictures = lab.settings.pictures(lab.id)
+    pictures.mkdir(parents=True)
+    (pictures / "learning_curves.png").write_bytes(b"picture")
+    lab.store.move_sweep(lab.id, SweepState.COMPLETED, at=lab.at())
+
+
+def test_the_same_events_again_change_nothing(lab: Lab, saved: Path) -> None:
+    """Shown twice by the same tracker, and once more by one that starts afresh, all is as after the first time."""
+    fill(lab, saved)
+    lab.show()
+    once = lab.everything()
+    lab.show()
+    lab.tracker = MlflowTracker(lab.settings)
+    lab.show()
+    assert lab.everything() == once
+
+
+def test_a_tracker_that_died_in_the_middle_is_continued(lab: Lab, saved: Path) -> None:
+    """Whatever the dead tracker had shown without noting it is shown again over itself: nothing doubles."""
+    fill(lab, saved)
+    lab.show()
+    once = lab.everything()
+    parent = lab.runs()[0]
+    lab.client.set_tag(parent.info.run_id, "sweepserve.event", "0")
+    lab.tracker = MlflowTracker(lab.settings)
+    lab.show()
+    assert lab.everything() == once
+
+
+def test_runs_in_the_bin_are_taken_out(lab: Lab) -> None:
+    """Somebody deleted runs in MLflow's page while the sweep ran: they come back rather than block it."""
+    trial_id = lab.trial(0)
+    lab.show()
+    for run in lab.runs():
+        lab.client.delete_run(run.info.run_id)
+    lab.measure(trial_id, 1, accuracy=0.5)
+    with pytest.raises(Unavailable):
+        lab.show()
+    lab.show()
+    assert [run.info.lifecycle_stage for run in lab.runs()] == ["active", "active"]
+    assert lab.runs()[1].data.metrics == {"validation/accuracy": 0.5}
+
+
+def test_pictures_are_artifacts_of_the_parent(lab: Lab, saved: Path) -> None:
+    """What the driver drew is on the sweep's run."""
+    fill(lab, saved)
+    lab.show()
+    parent = lab.runs()[0]
+    assert [file.path for file in lab.client.list_artifacts(parent.info.run_id, "pictures")] == [
+        "pictures/learning_curves.png"
+    ]
+
+
+def test_the_newest_version_is_the_champion(lab: Lab, saved: Path) -> None:
+    """Versions are registered under the sweep's name with tags to find them by; the alias is on the newest."""
+    fill(lab, saved)
+    lab.show()
+    champion = lab.client.get_model_version_by_alias(lab.name, "champion")
+    assert champion.tags == {
+        "sweepserve.version": "2",
+        "sweepserve.sweep": lab.id,
+        "sweepserve.trial": f"{lab.id}-0001",
+    }
+    assert champion.run_id == lab.runs()[2].info.run_id
+    assert lab.runs()[0].data.tags["sweepserve.champion"] == f"{lab.id}-0001"
+
+
+@pytest.fixture(name="logged")
+def _logged(lab: Lab, saved: Path) -> Iterator[Path]:
+    """The champion as MLflow keeps it."""
+    fill(lab, saved)
+    lab.show()
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(lab.settings.tracking_url)
+    yield Path(mlflow.artifacts.download_artifacts(f"models:/{lab.name}@champion"))
+    mlflow.set_tracking_uri(before)
+
+
+def test_the_logged_model_answers_any_number_of_images(lab: Lab, saved: Path, logged: Path) -> None:
+    """Loaded by MLflow, the model gives at batch 1 and 8 what the saved model gives, and refuses other pixels."""
+    loaded = mlflow.pyfunc.load_model(f"models:/{lab.name}@champion")
+    images = np.random.default_rng(0).integers(0, 256, (8, 1, 16, 16), dtype=np.uint8)
+    expected = load_model(saved).outputs([image[0] for image in images])
+    for size in (1, 8):
+        answer = loaded.predict(images[:size])
+        torch.testing.assert_close(torch.from_numpy(answer["outputs"]), expected[:size].float(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(answer["probabilities"].sum(1), 1, rtol=1e-5)
+    with pytest.raises(mlflow.MlflowException, match=r"[Ss]hape"):
+        loaded.predict(images[:, :, :8])
+
+
+def test_no_pickle_is_logged(logged: Path) -> None:
+    """Every file of the logged model is source, text, JSON, YAML or safetensors."""
+    files = [file for file in logged.rglob("*") if file.is_file()]
+    suffixes = {file.suffix for file in files if file.name not in ("MLmodel", "registered_model_meta")}
+    assert suffixes == {".py", ".txt", ".json", ".yaml", ".safetensors"}
+    assert not [file for file in files if file.read_bytes()[:1] == b"\x80"]  # how a pickle begins
+
+
+def test_requirements_are_what_the_code_imports() -> None:
+    """The logged model asks pip for every package that `trainables` imports, Ray's file aside, and for no other."""
+    root = Path(trainables.__file__).parent
+    imported = {"mlflow"}
+    for file in root.rglob("*.py"):
+        if file.name != "trainable.py":
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    imported.add(node.module.split(".")[0])
+    distributions = packages_distributions()
+    third_party = [set(distributions[name]) for name in imported - {"trainables"} if name in distributions]
+    assert [names for names in third_party if not names & set(REQUIREMENTS)] == []
+    assert set(REQUIREMENTS) <= set().union(*third_party)
+
+
+def test_mlflow_away_is_unavailable(tracking: Settings) -> None:
+    """Nobody listens: the tracker says so instead of waiting for minutes, and there is no page."""
+    lab = Lab(replace(tracking, mlflow_url="http://127.0.0.1:9"), "away")
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9"):
+        lab.show()
+    assert lab.tracker.url(lab.store.sweep(lab.id)) is None
+
+
+def test_the_url_is_that_of_the_parent_run(lab: Lab) -> None:
+    """There is a page once there is a run, for a tracker that starts afresh too."""
+    assert lab.tracker.url(lab.store.sweep(lab.id)) is None
+    lab.show()
+    run = lab.runs()[0].info
+    page = f"{lab.settings.tracking_url}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    assert lab.tracker.url(lab.store.sweep(lab.id)) == page
+    assert MlflowTracker(lab.settings).url(lab.store.sweep(lab.id)) == page
