@@ -52,3 +52,13 @@ def uniform(state: Stream) -> float:
 def below(state: Stream, n: int) -> int:
     """A whole number in 0..n-1, for n far below 2**53 (then the bias is beyond measuring)."""
     return int(uniform(state) * n)
+
+
+@compiled
+def normal(state: Stream, deviation: float, most: float) -> float:
+    """A normal number of mean 0, drawn again while it is more than `most` deviations away (Box and Muller 1958)."""
+    while True:
+        radius = np.sqrt(-2.0 * np.log(1.0 - uniform(state)))
+        drawn = radius * np.cos(2 * np.pi * uniform(state))
+        if abs(drawn) <= most:
+            return float(deviation * drawn)

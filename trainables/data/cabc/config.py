@@ -1,0 +1,93 @@
+"""The cluttered ABC dataset's settings and how it is made.
+
+Kim et al. 2020, "Disentangling neural mechanisms for perceptual grouping": two letters drawn in dots overlap a little,
+and two rings lie on one of them (class `same`) or on both (class `different`). The details follow the program that its
+authors published; the letters are our own strokes (see `letters` and `shape`). Unlike Pathfinder's, the rings'
+distance tells nothing: it is drawn before the letter that the second ring is on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, final
+
+import numpy as np
+
+from trainables.config import setting
+from trainables.data.cabc.difficulty import DIFFICULTIES
+from trainables.data.cache import cached
+from trainables.data.dataset import Dataset, DatasetConfig, Progress, Split
+from trainables.preprocessing import Preprocessing
+from trainables.tasks import Classification
+
+if TYPE_CHECKING:
+    from trainables.data.cabc.scene import Scene
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClutteredABC(DatasetConfig):
+    """Which cluttered ABC images, how many, and at what size."""
+
+    difficulty: Literal["easy", "intermediate", "hard"] = setting(
+        "hard", help="easy: both letters vary together and lie opposite each other; hard: each varies for itself"
+    )
+    placement: Literal["original", "intended"] = setting(
+        "original",
+        help="original: with its program's slips (the first letter always lies below and to the right, both are "
+        "placed by the second's centre of mass); intended: any direction, each letter by its own centre",
+    )
+    image_size: int = setting(150, at_least=8, help="rows and columns of the images, which are drawn at 350")
+    resize: Literal["nearest", "area"] = setting("nearest", help="how the drawn image gets this size")
+    train: int = setting(40_500, at_least=1, help="training images")
+    validation: int = setting(5_000, at_least=1, help="validation images")
+    test: int = setting(5_000, at_least=1, help="test images")
+    seed: int = setting(0, at_least=0, at_most=2**63, help="of all that is drawn by chance")
+
+    @property
+    def name(self) -> str:
+        """`cabc`."""
+        return "cabc"
+
+    @property
+    def task(self) -> Classification:
+        """Whether the rings lie on one letter."""
+        return Classification(classes=("different", "same"))
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Grey, resized, and from -0.5 to 0.5, as the narrow ResNets were trained."""
+        return Preprocessing(
+            height=self.image_size, width=self.image_size, interpolation=self.resize, mean=(0.5,), std=(1.0,)
+        )
+
+    def load(self, root: Path, progress: Progress | None = None) -> Dataset:
+        """The three splits. Image i of a split is the same whatever the splits' sizes."""
+        counts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return cached(self, root, counts, self.make, progress)
+
+    def make(self, split: str, start: int, stop: int) -> Split:
+        """Images `start` to `stop` of a split."""
+        from trainables.data.cabc.scene import draw
+
+        images = np.empty((stop - start, *self.preprocessing.input_shape), np.uint8)
+        targets = np.empty(stop - start, np.int64)
+        for row, image in enumerate(range(start, stop)):
+            scene = self.scene(split, image)
+            images[row] = self.preprocessing.fit(draw(scene))
+            targets[row] = scene.label
+        return Split(images=images, targets=targets)
+
+    def scene(self, split: str, image: int) -> Scene:
+        """What is where in one image: letters, dots, rings, label."""
+        # Imported here, since compiling takes seconds and most who read a config make no image.
+        from trainables.data.cabc.scene import compose_scene
+
+        return compose_scene(
+            DIFFICULTIES[self.difficulty],
+            slips=self.placement == "original",
+            seed=self.seed,
+            split=split,
+            image=image,
+        )
