@@ -15,14 +15,14 @@ from trainables.data.dataset import Split
 class Batches:
     """Gathers batches of a split without worker processes.
 
-    On a GPU the whole split is copied there once; on the CPU batches are read from the memory map. Images stay uint8
-    until the model's preprocessing normalises a batch.
+    A split that takes up to half of a GPU's free memory is copied there once; else, and on the CPU, batches are read
+    from the memory map. Images stay uint8 until the model's preprocessing normalises a batch.
     """
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self.split, self.device = split, device
         self._resident: tuple[Tensor, Tensor] | None = None
-        if device.type != "cpu":
+        if device.type == "cuda" and split.images.nbytes <= torch.cuda.mem_get_info(device)[0] // 2:
             # np.array copies: a tensor over a read-only memory map would be one that must not be written to.
             self._resident = (
                 torch.from_numpy(np.array(split.images)).to(device),
@@ -33,10 +33,10 @@ class Batches:
         return len(self.split)
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Images uint8 `[n, c, h, w]` and targets `[n]` at int64 indices `[n]` (a CPU tensor), on the device."""
+        """Images uint8 `[n, c, h, w]` and targets `[n]` at int64 indices `[n]`, all of them on the device."""
         if self._resident is not None:
             images, targets = self._resident
-            there = indices.to(self.device)
-            return images[there], targets[there]
-        rows = indices.numpy()
-        return torch.from_numpy(self.split.images[rows]), torch.from_numpy(self.split.targets[rows])
+            return images[indices], targets[indices]
+        rows = indices.cpu().numpy()
+        images, targets = torch.from_numpy(self.split.images[rows]), torch.from_numpy(self.split.targets[rows])
+        return images.to(self.device), targets.to(self.device)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from trainables.folder import temporary_siblings, write_folder
 from trainables.saved_model import WEIGHTS, model_files
-from trainables.training import Training, TrainingState
+from trainables.training import Training
+from trainables.training_state import TrainingState
 
 FORMAT = "sweepserve-checkpoint-1"
 MODEL = "model"

@@ -74,6 +74,11 @@ class Preprocessing(Config):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Float32 inputs from uint8 images `[n, c, h, w]`, on the device where they are."""
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return (images.float() / 255 - mean) / std
+        scale = [1 / (255 * std) for std in self.std]
+        shift = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+        inputs = images.float()  # a copy, so that the rest can happen in place
+        if self.channels == 1:
+            return inputs.mul_(scale[0]).add_(shift[0])
+        each = (1, self.channels, 1, 1)
+        scales, shifts = (torch.tensor(numbers).to(images.device).view(each) for numbers in (scale, shift))
+        return inputs.mul_(scales).add_(shifts)

@@ -52,12 +52,13 @@ class SavedModel:
         """
         device = next(self.module.parameters()).device
         fitted = [torch.from_numpy(self.preprocessing.fit(image)) for image in images]
+        outputs = [torch.empty(0, self.task.outputs, device=device)]
         with torch.inference_mode():
-            batches = [
-                self.module(self.preprocessing.normalize(torch.stack(fitted[start : start + LARGEST_BATCH]).to(device)))
-                for start in range(0, len(fitted), LARGEST_BATCH)
-            ]
-            return torch.cat(batches) if batches else torch.empty(0, self.task.outputs)
+            for start in range(0, len(fitted), LARGEST_BATCH):
+                batch = torch.stack(fitted[start : start + LARGEST_BATCH]).to(device)
+                inputs = self.preprocessing.normalize(batch).contiguous(memory_format=torch.channels_last)
+                outputs.append(self.module(inputs))
+            return torch.cat(outputs)
 
     def predict(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[dict[str, Any]]:
         """One answer an image (see the task's `answers`). Arguments and errors are those of `outputs`."""
@@ -106,6 +107,22 @@ def save_model(
     write_folder(folder, model_files(trial=trial, dataset=dataset, weights=weights, step=step, metrics=metrics))
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a saved model's folder or in a safetensors file.
+
+    Raises:
+        ValueError: there is no such thing.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = path / WEIGHTS if path.is_dir() else path
+    try:
+        return dict(load_file(file))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"need a saved model or a safetensors file at {path}: {error}") from error
+
+
 def load_model(folder: Path, *, device: torch.device | None = None) -> SavedModel:
     """The model saved in a folder, on the CPU unless told otherwise.
 
@@ -127,8 +144,9 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> SavedMode
     with torch.random.fork_rng(devices=[]):  # the initial weights that building draws are thrown away
         module = config.build(input_shape=preprocessing.input_shape, outputs=task.outputs)
     module.load_state_dict(load(content))
+    module = module.to(device or torch.device("cpu")).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return SavedModel(
-        module=module.to(device or torch.device("cpu")).eval().requires_grad_(False),
+        module=module.eval().requires_grad_(False),
         family=description["family"],
         config=config,
         task=task,

@@ -12,6 +12,7 @@ import torch
 from ray import tune
 
 from trainables import checkpoint
+from trainables.allocator import keep_freed_memory, release_freed_memory
 from trainables.data.dataset import Dataset
 from trainables.training import Training
 from trainables.trial import TrialConfig
@@ -38,15 +39,15 @@ class Report(TypedDict):
     """What a step tells the driver: `result["report"]`."""
 
     step: int
-    """Epochs done."""
+    """Steps done: epochs, or stretches of `train.validate_every` iterations."""
     metrics: Mapping[str, float]
-    """Of this epoch; NaN and infinities are kept."""
+    """Of this step; NaN and infinities are kept."""
     checkpoint: str
     """The folder from which the trial continues after this step; the kept weights are in its `model/`."""
     best_step: int | None
-    """The epoch whose weights are kept; None while there is none."""
+    """The step whose weights are kept; None while there is none."""
     best_metrics: Mapping[str, float]
-    """Of that epoch."""
+    """Of that step."""
     finished: str | None
     """Why the trial ends here, or None."""
     diverged: bool
@@ -55,7 +56,7 @@ class Report(TypedDict):
 
 @final
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations are not read
-    """A trial as a Tune actor. One step is one epoch and its checkpoint: what is reported is already on disk.
+    """A trial as a Tune actor: a step is one of the training and its checkpoint, so what is reported is on disk.
 
     A trial that continues first reports the step of its checkpoint again, without training, because the driver that
     asked for it may have died before it heard the answer. Reports are idempotent by (trial, step).
@@ -68,15 +69,16 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         """Prepares the trial that `config` (a `TrialSettings`) describes, from its checkpoint if it has one."""
         trial = TrialConfig.from_dict(config["trial"])
         torch.set_num_threads(max(1, int(config["cpus"])))
+        keep_freed_memory()
         self._folder = Path(config["folder"])
         self._training = Training(trial, self._load(trial, config["data_root"]), device=_device())
         self._unreported = _continue(self._training, config["checkpoint"], self._folder)
 
     def step(self) -> dict[str, Any]:
-        """One epoch: `{"report": Report, "done": bool}`."""
+        """One step: `{"report": Report, "done": bool}`."""
         training, path, self._unreported = self._training, self._unreported, None
         if path is None:
-            training.epoch()
+            training.advance()
             path = checkpoint.write(self._folder, training)
         report = Report(
             step=training.step,
@@ -108,7 +110,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Turns this warm actor to another trial; data that are the same stay loaded."""
         del self._training  # before the next one takes memory
-        _free_gpu_memory()
+        _release_memory()
         self.setup(new_config)
         return True
 
@@ -116,7 +118,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         """Lets go of the model and the data."""
         del self._training
         self._dataset = self._data_key = None
-        _free_gpu_memory()
+        _release_memory()
 
     def _load(self, trial: TrialConfig, root: str) -> Dataset:
         key = (trial.data.digest, root)
@@ -146,6 +148,7 @@ def _device() -> torch.device:
     return torch.device("cuda" if inside_ray and ray.get_gpu_ids() else "cpu")
 
 
-def _free_gpu_memory() -> None:
+def _release_memory() -> None:
+    release_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

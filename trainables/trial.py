@@ -4,34 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from trainables.config import Config, ConfigError, Fault, nearest, setting, shown
+from trainables.config import Config, ConfigError, Fault, nearest, shown
 from trainables.data.dataset import DatasetConfig
 from trainables.data.datasets import DATASETS
 from trainables.families import FAMILIES
 from trainables.family import FamilyConfig
+from trainables.train_config import TrainConfig
+
+__all__ = ["SECTIONS", "TrainConfig", "TrialConfig", "nest"]
 
 SECTIONS = ("model", "train", "data")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig(Config):
-    """How a model is trained."""
-
-    optimizer: Literal["adam", "sgd"] = setting("adam", help="the update rule")
-    learning_rate: float = setting(1e-3, above=0, help="step size")
-    momentum: float = setting(0.9, at_least=0, below=1, help="of SGD; Adam does not use it")
-    weight_decay: float = setting(0.0, at_least=0, help="L2 penalty added to the gradient")
-    batch_size: int = setting(196, at_least=1, help="images a step")
-    max_epochs: int = setting(80, at_least=1, help="passes over the training images, at most")
-    patience: int | None = setting(
-        None, at_least=1, help="epochs without a better `monitor` before training ends; none: never"
-    )
-    monitor: Literal["validation/loss", "validation/accuracy"] = setting(
-        "validation/accuracy", help="what tells the best epoch, whose weights are kept"
-    )
-    seed: int = setting(0, at_least=0, help="of initialisation and data order")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import torch
 from trainables import checkpoint
 from trainables.checkpoint import CorruptCheckpoint
 from trainables.saved_model import load_model
-from trainables.training import Training
+from trainables.training import VOLATILE, Training
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -20,19 +20,19 @@ def test_continuing_from_disk_is_exact(optimizer: str, make_training: Callable[.
     """Six epochs straight, and three, a checkpoint and three more: the same weights, moments and metrics."""
     straight, first, second = (make_training(optimizer=optimizer) for _ in range(3))
     for _ in range(6):
-        straight.epoch()
+        straight.advance()
     for _ in range(3):
-        first.epoch()
+        first.advance()
     second.restore(checkpoint.read(checkpoint.write(tmp_path, first)))
     for _ in range(3):
-        second.epoch()
+        second.advance()
     one, other = straight.state(), second.state()
     for part in ("weights", "optimizer", "best_weights"):
         mine, theirs = getattr(one, part), getattr(other, part)
         assert set(mine) == set(theirs)
         assert all(torch.equal(mine[name], theirs[name]) for name in mine), part
     assert (one.step, one.best_step) == (other.step, other.best_step)
-    for name in set(one.metrics) - {"seconds", "images_per_second"}:
+    for name in set(one.metrics) - VOLATILE:
         assert one.metrics[name] == other.metrics[name], name
 
 
@@ -41,9 +41,9 @@ def test_the_newest_replaces_the_others(make_training: Callable[..., Training], 
     training = make_training()
     (tmp_path / ".checkpoint-000001.999").mkdir()
     (tmp_path / "notes.txt").write_text("not a checkpoint")
-    training.epoch()
+    training.advance()
     checkpoint.write(tmp_path, training)
-    training.epoch()
+    training.advance()
     path = checkpoint.write(tmp_path, training)
     assert path == tmp_path / "checkpoint-000002"
     assert sorted(tmp_path.iterdir()) == [path, tmp_path / "notes.txt"]
@@ -53,7 +53,7 @@ def test_the_newest_replaces_the_others(make_training: Callable[..., Training], 
 def test_writing_the_same_step_again_replaces_it(make_training: Callable[..., Training], tmp_path: Path) -> None:
     """A step that is trained again after a crash takes the place of a broken folder."""
     training = make_training()
-    training.epoch()
+    training.advance()
     path = tmp_path / "checkpoint-000001"
     path.mkdir()
     (path / "junk").touch()
@@ -65,7 +65,7 @@ def test_writing_the_same_step_again_replaces_it(make_training: Callable[..., Tr
 def test_the_best_weights_are_a_saved_model(make_training: Callable[..., Training], tmp_path: Path) -> None:
     """What is in `model/` can be served while the trial goes on."""
     training = make_training()
-    training.epoch()
+    training.advance()
     model = load_model(checkpoint.write(tmp_path, training) / checkpoint.MODEL)
     assert model.step == 1
     assert all(torch.equal(value, training.best_weights[name]) for name, value in model.module.state_dict().items())
@@ -74,7 +74,7 @@ def test_the_best_weights_are_a_saved_model(make_training: Callable[..., Trainin
 def test_not_a_number_survives(make_training: Callable[..., Training], tmp_path: Path) -> None:
     """A diverged training is read back as one, without a model to serve."""
     training = make_training(optimizer="sgd", learning_rate=1e30)
-    training.epoch()
+    training.advance()
     path = checkpoint.write(tmp_path, training)
     assert not (path / checkpoint.MODEL).exists()
     state = checkpoint.read(path)
@@ -93,7 +93,7 @@ FILES = ["checkpoint.json", "state.json", "state.safetensors", "model/model.json
 def test_damage_is_found(name: str, damage: str, make_training: Callable[..., Training], tmp_path: Path) -> None:
     """A lost, cut or altered file makes the checkpoint corrupt, and it is passed over in the search for the newest."""
     training = make_training()
-    training.epoch()
+    training.advance()
     path = checkpoint.write(tmp_path, training)
     assert {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()} == set(FILES)
     file = path / name
@@ -114,7 +114,7 @@ def test_an_older_whole_one_is_found_behind_a_broken_newer_one(
 ) -> None:
     """The newest whole checkpoint is the latest, by number and not by spelling."""
     training = make_training()
-    training.epoch()
+    training.advance()
     path = checkpoint.write(tmp_path, training)
     (tmp_path / "checkpoint-1000000").mkdir()
     assert checkpoint.latest(tmp_path) == path

@@ -18,8 +18,8 @@ from trainables.training import Training
 @pytest.fixture(name="trained")
 def _trained(make_training: Callable[..., Training]) -> Training:
     training = make_training(max_epochs=2)
-    training.epoch()
-    training.epoch()
+    training.advance()
+    training.advance()
     return training
 
 

@@ -17,6 +17,7 @@ from trainables.checkpoint import CorruptCheckpoint
 from trainables.data.digits import Digits
 from trainables.saved_model import load_model
 from trainables.trainable import TrialTrainable
+from trainables.training import VOLATILE
 
 MakeConfig = Callable[..., dict[str, Any]]
 
@@ -59,11 +60,11 @@ def _start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     torch.set_num_threads(threads)
 
 
-def without_times(report: dict[str, Any]) -> dict[str, Any]:
+def lasting(report: dict[str, Any]) -> dict[str, Any]:
     """What two runs of the same epoch must agree on."""
     kept = {key: value for key, value in report.items() if key != "checkpoint"}
     for part in ("metrics", "best_metrics"):
-        kept[part] = {k: v for k, v in kept[part].items() if k not in ("seconds", "images_per_second")}
+        kept[part] = {k: v for k, v in kept[part].items() if k not in VOLATILE}
     return kept
 
 
@@ -92,7 +93,7 @@ def test_a_trial_continues_from_its_checkpoint(start: Callable[..., TrialTrainab
     second = start(make_config(checkpoint=str(moved)))
     again = second.train()["report"]
     assert again == {**reports[1], "checkpoint": str(moved)}
-    assert without_times(second.train()["report"]) == without_times(last)
+    assert lasting(second.train()["report"]) == lasting(last)
 
 
 @pytest.mark.parametrize("named", ["nothing", "lost", "broken"])
@@ -127,7 +128,7 @@ def test_a_warm_actor_takes_another_trial(start: Callable[..., TrialTrainable], 
     assert warm.reset(make_config("aaaaaaaa-0001", seed=3))
     assert warm._training.dataset is dataset
     fresh = start(make_config("aaaaaaaa-0002", seed=3))
-    assert without_times(warm.train()["report"]) == without_times(fresh.train()["report"])
+    assert lasting(warm.train()["report"]) == lasting(fresh.train()["report"])
 
 
 def test_a_diverged_trial_is_done(start: Callable[..., TrialTrainable], make_config: MakeConfig) -> None:
@@ -151,7 +152,7 @@ def test_tune_can_save_and_load_it(
     first.save_checkpoint(str(tmp_path / "tune"))
     second = start(make_config("aaaaaaaa-0001"))
     second.load_checkpoint(str(tmp_path / "tune"))
-    assert without_times(second.train()["report"]) == without_times(first.train()["report"])
+    assert lasting(second.train()["report"]) == lasting(first.train()["report"])
     with pytest.raises(CorruptCheckpoint, match="found none"):
         second.load_checkpoint(str(tmp_path))
 

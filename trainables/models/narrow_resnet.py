@@ -23,9 +23,15 @@ class NarrowResNetConfig(FamilyConfig):
     """ResNet-18 by its channels: 8-16-16-16 snRN18, 16-32-32-32 nRN18, 24-48-48-128 lnRN18, 64-128-256-512 RN18."""
 
     channels: tuple[int, int, int, int] = setting((16, 32, 32, 32), at_least=1, help="channels of the four stages")
+    width: float = setting(1.0, above=0, help="multiplies every stage's channels (rounded, at least 1)")
     residual: bool = setting(
         True, help="add the shortcut; without, its projections stay allocated, so that the parameter count is the same"
     )
+
+    @property
+    def widened(self) -> tuple[int, ...]:
+        """The stages' channels after `width`."""
+        return tuple(max(1, round(self.width * channels)) for channels in self.channels)
 
     def build(self, *, input_shape: tuple[int, int, int], outputs: int) -> NarrowResNet:
         """The network for inputs of any size (it ends in a global average pool)."""
@@ -38,15 +44,16 @@ class NarrowResNet(nn.Module):
 
     def __init__(self, config: NarrowResNetConfig, *, in_channels: int, outputs: int) -> None:
         super().__init__()
-        first, last = config.channels[0], config.channels[-1]
+        first, last = config.widened[0], config.widened[-1]
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, first, kernel_size=7, stride=2, padding=3, bias=False),
             nn.BatchNorm2d(first),
-            nn.ReLU(inplace=True),
+            # The pool first: the same numbers (the largest is positive or none is), a quarter of the work.
             nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
         )
         blocks, before = [], first
-        for stage, channels in enumerate(config.channels):
+        for stage, channels in enumerate(config.widened):
             for block in range(BLOCKS_A_STAGE):
                 stride = 2 if stage > 0 and block == 0 else 1
                 blocks.append(Block(before, channels, stride=stride, residual=config.residual))
@@ -69,7 +76,7 @@ class Block(nn.Module):
 
     def __init__(self, before: int, channels: int, *, stride: int, residual: bool) -> None:
         super().__init__()
-        self.residual = residual
+        self.residual, self.stride = residual, stride
         self.body = nn.Sequential(
             nn.Conv2d(before, channels, kernel_size=3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(channels),
@@ -81,7 +88,7 @@ class Block(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or before != channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(before, channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+                nn.Conv2d(before, channels, kernel_size=1, bias=False), nn.BatchNorm2d(channels)
             )
         if not residual:
             self.shortcut.requires_grad_(False)  # allocated for the published count, never used
@@ -90,5 +97,7 @@ class Block(nn.Module):
         """`[n, before, h, w]` to `[n, channels, h / stride, w / stride]`."""
         after: Tensor = self.body(x)
         if self.residual:
-            after = after + self.shortcut(x)
-        return after.relu()
+            # Leaving pixels out before the projection is its stride, without the fault in `trainables.convolutions`.
+            # In place, as is the ReLU: neither's input is needed on the way back.
+            after += self.shortcut(x[:, :, :: self.stride, :: self.stride])
+        return after.relu_()

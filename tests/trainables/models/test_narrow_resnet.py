@@ -73,3 +73,13 @@ def test_illegal_channels_are_refused(channels: object) -> None:
     """Four positive whole numbers are needed."""
     with pytest.raises(ConfigError, match="channels"):
         NarrowResNetConfig.from_dict({"channels": channels})
+
+
+@pytest.mark.parametrize(("width", "widened"), [(0.5, (8, 16, 16, 16)), (1.5, (24, 48, 48, 48)), (0.01, (1, 1, 1, 1))])
+def test_width_scales_every_stage(width: float, widened: tuple[int, ...]) -> None:
+    """Half of nRN18 is snRN18; no stage loses its last channel."""
+    config = NarrowResNetConfig(width=width)
+    assert config.widened == widened
+    same = NarrowResNetConfig.from_dict({"channels": widened}).build(input_shape=(1, 64, 64), outputs=1)
+    shapes = [parameter.shape for parameter in config.build(input_shape=(1, 64, 64), outputs=1).parameters()]
+    assert shapes == [parameter.shape for parameter in same.parameters()]

@@ -1,0 +1,55 @@
+"""How a model is trained, as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, final
+
+from trainables.augmentation import Flips
+from trainables.config import Config, setting
+from trainables.precision import Precision
+from trainables.schedules import Schedule
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig(Config):
+    """How a model is trained."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", help="the update rule")
+    learning_rate: float = setting(1e-3, above=0, help="step size")
+    learning_rates: Mapping[str, float] = setting(
+        {}, above=0, help="step sizes of modules by their names in the model (`blocks.0`), where they differ"
+    )
+    schedule: Schedule = setting(Schedule(), help="how the learning rates change over the training")
+    momentum: float = setting(0.9, at_least=0, below=1, help="of SGD; Adam does not use it")
+    nesterov: bool = setting(False, help="of SGD: look ahead along the momentum")
+    dampening: float = setting(0.0, at_least=0, at_most=1, help="of SGD: share of a gradient kept out of the momentum")
+    weight_decay: float = setting(
+        0.0, at_least=0, help="L2 penalty added to the gradient; of adamw: decay apart from the gradient"
+    )
+    clip_norm: float | None = setting(None, above=0, help="largest norm of the gradient as a whole; none: any")
+    batch_size: int = setting(196, at_least=1, help="images an iteration")
+    flips: Flips = setting("none", help="training images are mirrored along these axes, each half of the time")
+    precision: Precision = setting(
+        "auto", help="of convolutions and matrix products in training; auto: bfloat16 where the device has it"
+    )
+    max_epochs: int = setting(80, at_least=1, help="passes over the training images, at most")
+    max_iterations: int | None = setting(None, at_least=1, help="batches trained, at most; replaces max_epochs")
+    validate_every: int | None = setting(None, at_least=1, help="iterations a step; none: a step is an epoch")
+    patience: int | None = setting(
+        None, at_least=1, help="steps without a better `monitor` before training ends; none: never"
+    )
+    monitor: Literal["validation/loss", "validation/accuracy"] = setting(
+        "validation/accuracy", help="what tells the best step, whose weights are kept"
+    )
+    initial_weights: str | None = setting(
+        None, help="saved model (its folder, or a safetensors file) to start from; none: random weights"
+    )
+    seed: int = setting(0, at_least=0, help="of initialisation, data order and augmentation")
+
+    def rules(self) -> Iterator[tuple[str, str]]:
+        """Nesterov's momentum needs momentum and no dampening."""
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            yield "nesterov", f"needs momentum > 0 and dampening 0, got {self.momentum} and {self.dampening}"
