@@ -12,7 +12,7 @@ from service.plan import ACCURACY, Objective, Resources, Search, Stop
 from trainables.config import Config, ConfigError, Fault, Path, Setting, nearest, shown
 from trainables.data.datasets import DATASETS
 from trainables.families import FAMILIES
-from trainables.trial import TrainConfig
+from trainables.train_config import TrainConfig
 
 C = TypeVar("C", bound=Config)
 KEYS = ("name", "family", "data", "fixed", "space", "search", "stop", "objectives", "resources")
