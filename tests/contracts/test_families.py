@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainables.data.dataset import Dataset
 from trainables.data.digits import Digits
 from trainables.families import FAMILIES
 from trainables.saved_model import load_model, save_model
+from trainables.training import Training
 from trainables.trial import TrialConfig, nest
 
 CORNERS = [(family, corner) for family in FAMILIES for corner in default_space(family).corners()]
@@ -55,6 +57,20 @@ def test_every_corner_builds_learns_and_comes_back_from_disk(
     assert again.config == trial.model
     with torch.inference_mode():
         torch.testing.assert_close(again.module(inputs), model.eval()(inputs), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains(family: str, precision: str, dataset: Dataset) -> None:
+    """An iteration of the real loop, in its memory layout and in both precisions, moves every trainable tensor."""
+    trial = trial_at(family, {"train.precision": precision, "train.max_iterations": 1, "train.learning_rate": 0.1})
+    training = Training(trial, dataset, device=torch.device("cpu"))
+    before = {name: parameter.detach().clone() for name, parameter in training.model.named_parameters()}
+    metrics = training.advance()
+    assert all(map(math.isfinite, metrics.values()))
+    for name, parameter in training.model.named_parameters():
+        assert torch.isfinite(parameter).all(), name
+        assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
 
 
 @pytest.mark.parametrize("family", FAMILIES)
