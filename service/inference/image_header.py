@@ -36,7 +36,7 @@ def read_header(data: bytes) -> Header:
         if any(data.startswith(start) for start in starts) and (name != "WebP" or data[8:12] == b"WEBP"):
             try:
                 width, height = size(data)
-            except (struct.error, IndexError) as error:
+            except (struct.error, IndexError, OverflowError) as error:  # the last: an offset beyond any address
                 raise BadImage(f"the {name} header is cut off") from error
             if width <= 0 or height <= 0:
                 raise BadImage(f"the {name} header says {width} x {height} pixels")
@@ -47,6 +47,13 @@ def read_header(data: bytes) -> Header:
 def _png(data: bytes) -> tuple[int, int]:
     if data[12:16] != b"IHDR":
         raise BadImage("the PNG does not start with its header")
+    # OpenCV takes memory for as many bytes as a chunk announces, up to 2 GB, before it looks whether they are there.
+    at, kind = 8, b""
+    while kind != b"IEND":
+        (length,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
+        at += 12 + length
+        if at > len(data):
+            raise BadImage(f"the PNG is cut off within its chunk {kind!r}")
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
 
@@ -60,6 +67,10 @@ def _jpeg(data: bytes) -> tuple[int, int]:
         if kind == 0xFF:  # padding
             at += 1
         elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # a frame; these three are tables
+            # A scan of a progressive JPEG costs a pass over all pixels and may take few bytes; writers make about 10.
+            # Within a scan's data 0xFF is always followed by 0 or by a restart marker, so this counts scans only.
+            if data.count(b"\xff\xda", at) > _MAX_SCANS:
+                raise BadImage(f"the JPEG has more than {_MAX_SCANS} scans")
             height, width = struct.unpack_from(">HH", data, at + 5)
             return width, height
         elif kind in (0xD9, 0xDA):  # the end, or the pixels
@@ -67,6 +78,9 @@ def _jpeg(data: bytes) -> tuple[int, int]:
         else:
             (length,) = struct.unpack_from(">H", data, at + 2)
             at += 2 + length
+
+
+_MAX_SCANS = 100
 
 
 def _bmp(data: bytes) -> tuple[int, int]:
@@ -85,7 +99,7 @@ def _tiff(data: bytes) -> tuple[int, int]:
     (count,) = struct.unpack_from(end + ("Q" if big else "H"), data, at)
     at += 8 if big else 2
     sizes: dict[int, int] = {}
-    for _ in range(count):
+    for _ in range(min(count, 2**16)):  # a BigTIFF may claim 2**64 of them
         tag, kind = struct.unpack_from(end + "HH", data, at)
         if tag in _TIFF_SIZES and kind in _TIFF_KINDS:
             (sizes[tag],) = struct.unpack_from(end + _TIFF_KINDS[kind], data, at + (12 if big else 8))

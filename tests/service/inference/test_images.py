@@ -131,8 +131,11 @@ def test_floating_point_pixels_are_refused() -> None:
         (b"\xff\xd8\xff\xd9", "the JPEG has no frame header"),
         (b"\xff\xd8\xff\xe0\x00", "the JPEG header is cut off"),
         (b"\xff\xd8\xff\xe0\x00\x02zz", "bytes between its segments"),
+        (_encode(COLOUR, ".jpg").replace(b"\xff\xda", b"\xff\xda" * 102), "the JPEG has more than 100 scans"),
         (b"BM" + bytes(10), "the BMP header is cut off"),
         (b"II*\0\xff\xff\xff\xff", "the TIFF header is cut off"),
+        (b"II+\0\x08\0\0\0" + b"\xff" * 8, "the TIFF header is cut off"),
+        (b"II+\0\x08\0\0\0\x10" + bytes(7) + b"\xff" * 8 + bytes(2**21), "the TIFF header says 0 x 0 pixels"),
         (b"II*\0\x08\0\0\0\0\0", "the TIFF header says 0 x 0 pixels"),
         (b"RIFF\0\0\0\0WEBPVP9 ", "unknown chunk"),
     ],
@@ -180,6 +183,22 @@ def test_an_image_that_is_cut_off_is_refused(kind: str) -> None:
     for length in range(1, len(content) - 4):
         with pytest.raises(BadImage):
             decode(content[:length], max_pixels=MANY)
+
+
+def test_a_png_that_announces_a_large_chunk_takes_no_memory_for_it() -> None:
+    """OpenCV would take 2 GB for these 60 bytes, and seconds to do so."""
+    content = _png(1, 1, 8, 0, b"\0\0")
+    at = content.index(b"IDAT") - 4
+    with pytest.raises(BadImage, match="the PNG is cut off within its chunk b'IDAT'"):
+        decode(content[:at] + struct.pack(">I", 2**31 - 1) + content[at + 4 :], max_pixels=MANY)
+
+
+def test_a_tall_transparent_image_is_mixed_row_by_row() -> None:
+    """Wherever the rows are cut for the arithmetic, each pixel gets its own opacity."""
+    rgba = np.random.default_rng(1).integers(0, 256, (131, 3, 4), dtype=np.uint8)
+    content = bytes(cv2.imencode(".png", rgba[:, :, [2, 1, 0, 3]])[1])
+    colour, opacity = rgba[:, :, :3].astype(float), rgba[:, :, 3:] / 255
+    np.testing.assert_allclose(decode(content, max_pixels=MANY), colour * opacity + 255 * (1 - opacity), atol=0.51)
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, ".jpg"])
