@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from service import sweeps, tracking
@@ -60,6 +61,7 @@ def create_app(
     )
     for resource in (sweep_routes, models, families, datasets, health):
         app.include_router(resource.router)
+    app.add_api_route("/", _front_door, include_in_schema=False)
     handle_errors(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -77,6 +79,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     deadline = time.monotonic() + ENDING
     for loop in loops:
         loop.join(max(0.0, deadline - time.monotonic()))
+
+
+def _front_door() -> RedirectResponse:
+    """Who comes with a browser wants the page that lists what there is."""
+    return RedirectResponse("/docs")
 
 
 def _operation_id(route: APIRoute) -> str:
