@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,7 @@ from service.adapters.strict_json import decode, encode
 from service.domain import Unavailable
 
 _BUSY_SECONDS = 30.0
+_PAUSE_SECONDS = 0.01
 
 
 def make_engine(url: URL) -> Engine:
@@ -69,9 +72,25 @@ def _answering() -> Iterator[None]:
 def _open_sqlite(connection: Any, _record: object) -> None:
     # Transactions are begun by `_begin_sqlite`, not by the driver at the first INSERT.
     connection.isolation_level = None
-    # WAL lets readers go on while one writes; NORMAL then syncs at checkpoints only, which keeps the file sound.
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}")
+    _use_wal(connection)
+    # With WAL, NORMAL syncs at checkpoints only, which keeps the file sound.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _use_wal(connection: Any) -> None:
+    # WAL lets readers go on while one writes. A new file is switched to it by whoever opens it first; those who open it
+    # in the same moment are refused at once, since SQLite applies its busy timeout to transactions only.
+    for _ in range(int(_BUSY_SECONDS / _PAUSE_SECONDS)):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # of any kind
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+    raise sqlite3.OperationalError("the database is locked and cannot be switched to WAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -38,6 +38,16 @@ def store(url: str) -> Iterator[SqlStore]:
     made.close()
 
 
+def emptied(url: str) -> str:
+    """The PostgreSQL database at this URL, without tables."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return url
+
+
 def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
     """Every row of every table, and the schema."""
     engine = create_engine(url)
@@ -65,12 +75,7 @@ def test_migrations_make_the_tables_of_the_code(store: SqlStore, url: str) -> No
 @pytest.mark.skipif(not POSTGRES, reason="TEST_POSTGRES_URL names no PostgreSQL whose schema `public` may be dropped")
 def test_migrations_make_the_same_tables_in_postgresql() -> None:
     """From nothing and once more; the contract's cases run there too."""
-    engine = create_engine(POSTGRES)
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
-    store = SqlStore(POSTGRES)
+    store = SqlStore(emptied(POSTGRES))
     store.migrate()
     store.migrate()
     store.close()
@@ -114,8 +119,10 @@ for done in range(50):
 
 
 @pytest.mark.slow
-def test_processes_that_start_together_share_the_file(url: str) -> None:
+@pytest.mark.parametrize("database", ["sqlite", *(["postgresql"] if POSTGRES else [])])
+def test_processes_that_start_together_share_a_database(url: str, database: str) -> None:
     """They migrate at the same moment and then write to one sweep: every event is there, numbered without gaps."""
+    url = url if database == "sqlite" else emptied(POSTGRES)
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, url, str(i)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for i in range(3)
