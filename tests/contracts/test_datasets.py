@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from trainables.config import ConfigError
@@ -16,21 +19,27 @@ from trainables.data.datasets import DATASETS
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "cabc": {"image_size": 64, "train": 20, "validation": 5, "test": 5},
+    "cifar10": {"train": 150, "validation": 60, "test": 40},
     "digits": {"image_size": 16, "train": 300, "validation": 60, "test": 40},
+    "mnist": {"train": 150, "validation": 60, "test": 40},
     "pathfinder": {"path_length": 6, "image_size": 64, "train": 40, "validation": 10, "test": 10},
 }
 """A small config of every dataset; a new row in the table needs one here."""
 
 DIGESTS = {
     "cabc": "73b980a89df0ba2b",
+    "cifar10": "27ea136e348fa256",
     "digits": "031783cc5fff2f4c",
+    "mnist": "efd6bdd272925ad3",
     "pathfinder": "a55a6693b930261c",
 }
 """Digests of the small configs: they name folders on users' disks and may not change by accident."""
 
 CONTENT = {
     "cabc": "42636223ed8861e1",
+    "cifar10": "d68a8c39319dd186",
     "digits": "be99349fb3cd2a4f",
+    "mnist": "03664ad6a9ba1abe",
     "pathfinder": "9ab5df840931aad3",
 }
 """Hashes of the small datasets: the same config gives the same bytes on every machine and with every release."""
@@ -43,6 +52,28 @@ IMPOSSIBLE = [
 def small(name: str) -> DatasetConfig:
     """The small config of a dataset."""
     return DATASETS[name].from_dict(SMALL[name])
+
+
+def provide(name: str, root: Path) -> None:
+    """Put small files in their published formats where a dataset looks for them."""
+    folder = root / "downloads" / name
+    random = np.random.PCG64(0)
+
+    def noise(*shape: int) -> npt.NDArray[np.uint8]:
+        return (random.random_raw(math.prod(shape)) % 256).astype(np.uint8).reshape(shape)
+
+    if name == "mnist":
+        folder.mkdir(parents=True)
+        for part, n in (("train", 240), ("t10k", 50)):
+            head = struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28)
+            (folder / f"{part}-images-idx3-ubyte").write_bytes(head + noise(n, 28, 28).tobytes())
+            head = struct.pack(">4BI", 0, 0, 8, 1, n)
+            (folder / f"{part}-labels-idx1-ubyte").write_bytes(head + (noise(n) % 10).tobytes())
+    if name == "cifar10":
+        folder.mkdir(parents=True)
+        for part in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
+            records = np.concatenate([noise(50, 1) % 10, noise(50, 3 * 32 * 32)], axis=1)
+            (folder / f"{part}.bin").write_bytes(records.tobytes())
 
 
 def content(dataset: Dataset) -> str:
@@ -61,6 +92,7 @@ def loaded(
     """Every dataset once, small: itself, its config and its root."""
     root = tmp_path_factory.mktemp(request.param)
     config = small(request.param)
+    provide(config.name, root)
     return config.load(root), config, root
 
 
@@ -113,6 +145,7 @@ def test_loading_again_gives_the_same_bytes_and_makes_nothing(loaded: tuple[Data
 def test_making_it_elsewhere_gives_the_same_bytes(loaded: tuple[Dataset, DatasetConfig, Path], tmp_path: Path) -> None:
     """Nothing of the content depends on the folder, the time or an earlier run, and progress ends at all images."""
     dataset, config, _ = loaded
+    provide(config.name, tmp_path)
     steps: list[tuple[int, int]] = []
     again = config.load(tmp_path, lambda done, total: steps.append((done, total)))
     assert content(again) == content(dataset)
@@ -132,6 +165,7 @@ def test_another_seed_gives_other_images(loaded: tuple[Dataset, DatasetConfig, P
     dataset, config, _ = loaded
     other = DATASETS[config.name].from_dict({**SMALL[config.name], "seed": 1})
     assert other.digest != config.digest
+    provide(config.name, tmp_path)
     assert content(other.load(tmp_path)) != content(dataset)
 
 

@@ -12,15 +12,14 @@ change of every file whose blocks were found right; the blocks are hashed again 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ import numpy.typing as npt
 
 from trainables.data.dataset import Dataset, DatasetConfig, DataUnavailable, Progress, Split
 from trainables.data.journal import Block, Journal
+from trainables.data.lock import locked
 
 FORMAT = 1
 BLOCK_IMAGES = 500
@@ -39,15 +39,19 @@ Make = Callable[[str, int, int], Split]
 
 
 def cached(
-    config: DatasetConfig, root: Path, counts: Mapping[str, int], make: Make, progress: Progress | None = None
+    config: DatasetConfig,
+    root: Path,
+    counts: Mapping[str, int],
+    begin: Callable[[], Make],
+    progress: Progress | None = None,
 ) -> Dataset:
-    """The dataset of `config` under `root`, made by `make` if it is not there whole.
+    """The dataset of `config` under `root`, made if it is not there whole.
 
     Args:
         config: names the folder and shapes the images.
         root: the folder of all datasets.
         counts: images in `train`, `validation` and `test`.
-        make: makes any range of a split.
+        begin: called if there is something to make; what it gives makes any range of a split.
         progress: told of the images done; not called when there is nothing to make.
 
     Raises:
@@ -57,9 +61,9 @@ def cached(
     store = _Store(folder, config.to_dict(), dict(counts), config.preprocessing.input_shape)
     if not store.is_verified():
         try:
-            with _locked(folder.with_name(folder.name + ".lock")):
+            with locked(folder.with_name(folder.name + ".lock")):
                 if not store.is_verified() and not store.verify():
-                    store.make(make, progress or _tell_nobody)
+                    store.make(begin(), progress or _tell_nobody)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 size = sum(file.size for file in store.files) / 2**20
@@ -134,7 +138,7 @@ class _Store:
         """Whether every block has the checksum that the header gives; remembered for the next opening."""
         try:
             header = json.loads((self.folder / "header.json").read_text())
-            if header["format"] != FORMAT or header["config"] != self.config:
+            if header["format"] != FORMAT:
                 return False
             right = all(
                 _hashes(self.folder / file.name, file, header["block_images"]) == header["blocks"][file.name]
@@ -236,14 +240,6 @@ def _write_whole(path: Path, data: bytes) -> None:
         out.flush()
         os.fsync(out.fileno())
     temporary.rename(path)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _tell_nobody(done: int, total: int) -> None:

@@ -51,6 +51,8 @@ class DatasetConfig(Config):
 
     RECIPE: ClassVar[int] = 1
     """Raised by a dataset whenever the same config begins to give other bytes."""
+    NOT_CONTENT: ClassVar[frozenset[str]] = frozenset()
+    """Settings that say where files are, not what is in them; the digest leaves them out."""
 
     @property
     @abstractmethod
@@ -82,7 +84,8 @@ class DatasetConfig(Config):
     @property
     def digest(self) -> str:
         """16 hex digits that name the content: equal configs have equal digests."""
-        text = json.dumps({"recipe": self.RECIPE, **self.to_dict()}, sort_keys=True, separators=(",", ":"))
+        content = {key: value for key, value in self.to_dict().items() if key not in self.NOT_CONTENT}
+        text = json.dumps({"recipe": self.RECIPE, **content}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trainables.data.cabc import ClutteredABC
+from trainables.data.cifar10 import CIFAR10
 from trainables.data.dataset import DatasetConfig
 from trainables.data.digits import Digits
+from trainables.data.mnist import MNIST
 from trainables.data.pathfinder import Pathfinder
 
 DATASETS: Mapping[str, type[DatasetConfig]] = {
     "cabc": ClutteredABC,
+    "cifar10": CIFAR10,
     "digits": Digits,
+    "mnist": MNIST,
     "pathfinder": Pathfinder,
 }

@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 
 from trainables.config import setting
-from trainables.data.cache import cached
+from trainables.data.cache import Make, cached
 from trainables.data.dataset import Dataset, DatasetConfig, Progress, Split
 from trainables.data.sampling import order
 from trainables.preprocessing import Preprocessing
@@ -61,14 +61,19 @@ class Digits(DatasetConfig):
         """The three splits; no image is in two of them."""
         starts = {"train": 0, "validation": self.train, "test": self.train + self.validation}
 
-        def make(split: str, start: int, stop: int) -> Split:
+        def begin() -> Make:
             from sklearn.datasets import load_digits  # takes a second, and only the first load needs it
 
             digits = load_digits()
-            chosen = order(IMAGES, self.seed)[starts[split] + start : starts[split] + stop]
-            pixels = np.rint(digits.images[chosen] * (255 / 16)).astype(np.uint8)
-            images = np.stack([self.preprocessing.fit(image) for image in pixels])
-            return Split(images=images, targets=digits.target[chosen].astype(np.int64))
+            pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+            shuffled = order(IMAGES, self.seed)
+
+            def make(split: str, start: int, stop: int) -> Split:
+                chosen = shuffled[starts[split] + start : starts[split] + stop]
+                images = np.stack([self.preprocessing.fit(image) for image in pixels[chosen]])
+                return Split(images=images, targets=digits.target[chosen].astype(np.int64))
+
+            return make
 
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return cached(self, root, counts, make, progress)
+        return cached(self, root, counts, begin, progress)

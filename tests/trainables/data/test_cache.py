@@ -63,20 +63,20 @@ def folder(root: Path) -> Path:
 def test_made_once_then_opened(tmp_path: Path) -> None:
     """Every block is made once, and the second load makes none."""
     maker = Maker()
-    assert_right(cached(CONFIG, tmp_path, COUNTS, maker))
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: maker))
     assert len(maker.made) == len(set(maker.made)) == BLOCKS + 2
-    assert_right(cached(CONFIG, tmp_path, COUNTS, Maker(fail_at=0)))
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: Maker(fail_at=0)))
 
 
 def test_interrupted_run_leaves_nothing_taken_for_whole_and_continues(tmp_path: Path) -> None:
     """After an error the folder has no name yet; the next run makes only the blocks that are missing."""
     first = Maker(fail_at=3)
     with pytest.raises(RuntimeError, match="interrupted"):
-        cached(CONFIG, tmp_path, COUNTS, first)
+        cached(CONFIG, tmp_path, COUNTS, lambda: first)
     assert not folder(tmp_path).exists()
     second = Maker()
     steps: list[tuple[int, int]] = []
-    assert_right(cached(CONFIG, tmp_path, COUNTS, second, lambda done, total: steps.append((done, total))))
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: second, lambda done, total: steps.append((done, total))))
     assert not set(first.made) & set(second.made)
     assert steps[0][0] > 0
 
@@ -84,58 +84,58 @@ def test_interrupted_run_leaves_nothing_taken_for_whole_and_continues(tmp_path: 
 def test_journal_line_cut_short_costs_only_its_block(tmp_path: Path) -> None:
     """A run killed while it wrote its journal loses that one block, not the others, also when killed twice."""
     with pytest.raises(RuntimeError, match="interrupted"):
-        cached(CONFIG, tmp_path, COUNTS, Maker(fail_at=3))
+        cached(CONFIG, tmp_path, COUNTS, lambda: Maker(fail_at=3))
     journal = tmp_path / f"{folder(tmp_path).name}.partial" / "journal.jsonl"
     assert len(journal.read_bytes().splitlines()) == 3
     journal.write_bytes(journal.read_bytes()[:-20])
     with pytest.raises(RuntimeError, match="interrupted"):
-        cached(CONFIG, tmp_path, COUNTS, Maker(fail_at=2))
+        cached(CONFIG, tmp_path, COUNTS, lambda: Maker(fail_at=2))
     second = Maker()
-    assert_right(cached(CONFIG, tmp_path, COUNTS, second))
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: second))
     assert len(second.made) == BLOCKS + 2 - 4
 
 
 @pytest.mark.parametrize("file", ["train.images.npy", "test.targets.npy"])
 def test_truncated_file_is_made_again(tmp_path: Path, file: str) -> None:
     """A file that lost its end is not opened."""
-    cached(CONFIG, tmp_path, COUNTS, Maker())
+    cached(CONFIG, tmp_path, COUNTS, lambda: Maker())
     path = folder(tmp_path) / file
     os.truncate(path, path.stat().st_size - 1)
     maker = Maker()
-    assert_right(cached(CONFIG, tmp_path, COUNTS, maker))
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: maker))
     assert maker.made
 
 
 @pytest.mark.parametrize("where", [0, 200, -1])
 def test_altered_byte_is_found_by_its_checksum(tmp_path: Path, where: int) -> None:
     """One flipped bit, in the head, in the middle or at the end, and the dataset is made again."""
-    cached(CONFIG, tmp_path, COUNTS, Maker())
+    cached(CONFIG, tmp_path, COUNTS, lambda: Maker())
     path = folder(tmp_path) / "train.images.npy"
     data = bytearray(path.read_bytes())
     data[where] ^= 1
     path.write_bytes(data)
     maker = Maker()
-    assert_right(cached(CONFIG, tmp_path, COUNTS, maker))
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: maker))
     assert maker.made
 
 
 def test_touched_but_unaltered_file_is_hashed_and_kept(tmp_path: Path) -> None:
     """A copy of the folder has other times of change: its blocks are hashed once, found right, and remembered."""
-    cached(CONFIG, tmp_path, COUNTS, Maker())
+    cached(CONFIG, tmp_path, COUNTS, lambda: Maker())
     path = folder(tmp_path) / "train.images.npy"
     os.utime(path, ns=(1, 1))
-    assert_right(cached(CONFIG, tmp_path, COUNTS, Maker(fail_at=0)))
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: Maker(fail_at=0)))
     assert json.loads((folder(tmp_path) / "verified.json").read_text())[path.name][1] == 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99}'])
 def test_unreadable_header_means_making_again(tmp_path: Path, text: str) -> None:
     """A folder whose header says nothing usable is not trusted."""
-    cached(CONFIG, tmp_path, COUNTS, Maker())
+    cached(CONFIG, tmp_path, COUNTS, lambda: Maker())
     (folder(tmp_path) / "verified.json").unlink()
     (folder(tmp_path) / "header.json").write_text(text)
     maker = Maker()
-    assert_right(cached(CONFIG, tmp_path, COUNTS, maker))
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: maker))
     assert maker.made
 
 
@@ -146,18 +146,18 @@ def test_disk_without_room_is_a_clear_error(tmp_path: Path) -> None:
     maker = Maker()
     try:
         with pytest.raises(DataUnavailable, match=rf"no room in {tmp_path}: .* needs 0\.\d MiB"):
-            cached(CONFIG, tmp_path, COUNTS, maker)
+            cached(CONFIG, tmp_path, COUNTS, lambda: maker)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not maker.made
-    assert_right(cached(CONFIG, tmp_path, COUNTS, maker))
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: maker))
 
 
 def test_root_that_cannot_be_a_folder_is_a_clear_error(tmp_path: Path) -> None:
     """Such as a file of that name."""
     (tmp_path / "file").write_text("")
     with pytest.raises(DataUnavailable, match="cannot keep digits-"):
-        cached(CONFIG, tmp_path / "file", COUNTS, Maker())
+        cached(CONFIG, tmp_path / "file", COUNTS, lambda: Maker())
 
 
 SCRIPT = """
@@ -172,7 +172,8 @@ def make(split, start, stop):
         log.write(f"{split} {start}\\n")
     return block(split, start, stop)
 
-print(sum(len(s) for s in (lambda d: (d.train, d.validation, d.test))(cached(CONFIG, Path(sys.argv[1]), COUNTS, make))))
+dataset = cached(CONFIG, Path(sys.argv[1]), COUNTS, lambda: make)
+print(sum(len(split) for split in (dataset.train, dataset.validation, dataset.test)))
 """
 
 
@@ -219,6 +220,6 @@ def test_killed_process_is_continued(tmp_path: Path) -> None:
     assert not folder(root).exists()
     kept = len(journal.read_bytes().splitlines())
     second = Maker()
-    assert_right(cached(CONFIG, root, COUNTS, second))
+    assert_right(cached(CONFIG, root, COUNTS, lambda: second))
     assert kept >= 1
     assert len(second.made) == BLOCKS + 2 - kept

@@ -65,7 +65,7 @@ class ClutteredABC(DatasetConfig):
     def load(self, root: Path, progress: Progress | None = None) -> Dataset:
         """The three splits. Image i of a split is the same whatever the splits' sizes."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return cached(self, root, counts, self.make, progress)
+        return cached(self, root, counts, lambda: self.make, progress)
 
     def make(self, split: str, start: int, stop: int) -> Split:
         """Images `start` to `stop` of a split."""

@@ -100,7 +100,7 @@ class Pathfinder(DatasetConfig):
             ValueError: paths of this length could not be placed in any of very many attempts.
         """
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return cached(self, root, counts, self.make, progress)
+        return cached(self, root, counts, lambda: self.make, progress)
 
     def make(self, split: str, start: int, stop: int) -> Split:
         """Images `start` to `stop` of a split."""
