@@ -340,6 +340,7 @@ def test_the_api_runs_alone_and_ends_when_it_is_asked_to(tmp_path: Path) -> None
         parts = httpx.get(f"{settings.api_url}/readyz").json()["parts"]
         assert parts["store"] == "ok"
         assert parts["cluster"].startswith("Ray at http://127.0.0.1:9 does not answer")
+        assert _fastest(f"{settings.api_url}/healthz") < 0.035  # 40 ms would be Nagle's algorithm
         second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         taken = f"port {port} of 127.0.0.1: address already in use; set SWEEPSERVE_PORT to a free one"
         assert (second.returncode, second.stderr.splitlines()[-1]) == (1, f"sweepserve: {taken}")
@@ -357,6 +358,17 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _fastest(url: str) -> float:
+    """Seconds of the fastest of ten requests on one connection."""
+    spent = []
+    with httpx.Client() as client:
+        for _ in range(10):
+            began = time.perf_counter()
+            client.get(url)
+            spent.append(time.perf_counter() - began)
+    return min(spent)
 
 
 def _wait_until_it_serves(url: str, process: subprocess.Popen[str]) -> None:
