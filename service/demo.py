@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from typing import Any
@@ -14,10 +13,10 @@ from service.cli import tables
 from service.cli.watching import follow
 from service.client import Client, ClientError
 from service.settings import Settings
-from service.stack import ENDING, CannotStart, Stack, addresses, sayer
+from service.stack import CannotStart, Stack, addresses, end_on_signals, sayer
 
 _ASKED = 100  # held-out images
-_SHOWN = 8  # of them
+_SHOWN = 5  # of them, and those that it reads wrongly
 _MLFLOW_LIMIT = 60.0  # seconds that MLflow may lag behind; it is a few
 
 
@@ -26,8 +25,7 @@ def demo(settings: Settings) -> int:
 
     On a terminal it then serves until Ctrl-C, elsewhere it ends everything.
     """
-    for number in ENDING:
-        signal.signal(number, signal.default_int_handler)
+    end_on_signals()
     console = Console() if sys.stdout.isatty() else Console(width=10_000)  # whole lines for whoever reads a pipe
     serving = False
     try:
@@ -57,17 +55,20 @@ def _tour(settings: Settings, client: Client, console: Console) -> None:
     _title(console, "Its leaderboard")
     board = client.leaderboard(sweep["id"])
     console.print(tables.trials(board, objective=watched.metric, ranked=True), highlight=False)
+    console.print(f"{watched.done - len(board)} of {watched.done} trials fell behind and were ended early")
 
     _title(console, f"Its best model, asked about {_ASKED} images that no trial has seen")
     images, classes = _held_out(spec["data"], settings)
     answer = client.predict(sweep["name"], images)
-    said = [one["class"] for one in answer["predictions"]]
-    shown = tables.table("image", "is a", "the model says", "with probability")
-    for number, (true, one) in enumerate(zip(classes[:_SHOWN], answer["predictions"], strict=False)):
-        shown.add_row(f"test image {number}", true, one["class"], f"{one['probabilities'][one['class']]:.3f}")
+    shown = tables.table("image", "is a", "the model says", "with probability", "")
+    right = 0
+    for number, (true, said) in enumerate(zip(classes, answer["predictions"], strict=True)):
+        right += said["class"] == true
+        if number < _SHOWN or said["class"] != true:
+            verdict = "right" if said["class"] == true else "wrong"
+            shown.add_row(str(number), true, said["class"], f"{said['probabilities'][said['class']]:.3f}", verdict)
     console.print(shown, highlight=False)
-    right = sum(true == one for true, one in zip(classes, said, strict=True))
-    console.print(f"{right} of {_ASKED} are right", highlight=False)
+    console.print(f"{right} of {_ASKED} are right; above are the first few and every wrong one", highlight=False)
 
     _title(console, "Pages to open")
     page = _tracked(client, sweep["id"])

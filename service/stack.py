@@ -31,8 +31,7 @@ from service import processes
 from service.programs import Program, ports, programs, ray_folder
 from service.settings import Settings
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a stack in good order."""
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _START_LIMIT = 120.0  # seconds; it takes about ten on two idle cores, but a machine may be busy
 _STEADY = 60.0  # seconds; a program that ran for so long had started well
 _MARK = "_SWEEPSERVE_STACK"  # in the environment of every process of a stack: the home it works for
@@ -136,6 +135,8 @@ class Stack:
                         raise CannotStart(self._post_mortem(child))
                     if child.program.serves(client):
                         waiting.remove(child)
+                        if child.program.served is not None:
+                            child.program.served.touch()
                         self._say(f"  {child.program.name} serves after {time.monotonic() - began:.1f} s")
                 if waiting and time.monotonic() - began > _START_LIMIT:
                     names = ", ".join(child.program.name for child in waiting)
@@ -172,7 +173,7 @@ class Stack:
 
     def _end(self) -> None:
         # It is a matter of seconds from here on, and must not be left half done.
-        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
         if self._children:
             self._say("ending the stack")
         for child in self._children:
@@ -225,16 +226,22 @@ def sayer(console: Console) -> Callable[[str], None]:
     """Prints lines as they are; a terminal that is gone does not keep a stack from ending."""
 
     def say(line: str) -> None:
-        with suppress(OSError):
+        with suppress(OSError, SystemExit):  # Rich would exit where nobody reads a pipe
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return say
 
 
+def end_on_signals() -> None:
+    """From now on SIGTERM and SIGHUP (unless ignored, as under nohup) raise KeyboardInterrupt, as Ctrl-C does."""
+    for number in _ENDING:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 def up(settings: Settings) -> int:
     """Runs the stack until Ctrl-C, SIGTERM or SIGHUP; gives the exit status."""
-    for number in ENDING:
-        signal.signal(number, signal.default_int_handler)
+    end_on_signals()
     say, complain = sayer(Console()), sayer(Console(stderr=True))
     began = time.monotonic()
     try:
