@@ -31,6 +31,8 @@ class Program:
     headers: Mapping[str, str] = field(default_factory=dict)
     grace: float
     """Seconds between asking it to end and killing it."""
+    served: Path | None = None
+    """A file that stands where the program has served before; made once it does."""
 
     def serves(self, client: httpx.Client) -> bool:
         """It answers."""
@@ -106,6 +108,11 @@ def _ray(settings: Settings) -> Program:
 def _mlflow(settings: Settings) -> Program:
     folder = settings.home / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
+    served = folder / "served"
+    if not served.exists():
+        # MLflow cannot go on where the making of its tables was interrupted; nothing else is in them yet.
+        for file in folder.glob("mlflow.db*"):
+            file.unlink()
     options = {
         "host": settings.mlflow_host,
         "port": settings.mlflow_port,
@@ -121,6 +128,7 @@ def _mlflow(settings: Settings) -> Program:
         environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
         probe=f"{settings.tracking_url}/health",
         grace=2.0,
+        served=served,
     )
 
 
