@@ -63,6 +63,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(runner) -> None:
     database = runner.home / "mlflow" / "mlflow.db"
     database.parent.mkdir(parents=True)
     database.write_text("this is no database. " * 100)
+    (database.parent / "served").touch()  # it is not of a first start, and so is left alone
     up = runner.command("up")
     output, _ = up.communicate(timeout=120)
     assert up.returncode == 1
