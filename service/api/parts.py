@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, status
+from starlette.exceptions import HTTPException
 
 from service.api.background import Loop
 from service.inference.predictor import Predictors
@@ -28,6 +29,8 @@ class Parts:
 
 
 def _parts(request: Request) -> Parts:
+    if "\0" in request.url.path or "%00" in request.url.query:  # PostgreSQL can not even be asked for it
+        raise HTTPException(status.HTTP_400_BAD_REQUEST, "need names without the character NUL")
     parts: Parts = request.app.state.parts
     return parts
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import closing
-from typing import final
 
 import cv2
 import uvicorn
@@ -18,7 +14,8 @@ from service.adapters.clock import SystemClock
 from service.adapters.ray_jobs import RayJobs
 from service.adapters.sql_store import SqlStore
 from service.api.app import create_app
-from service.domain import Event, Sweep, Unavailable
+from service.api.coming_tracker import ComingTracker
+from service.domain import Unavailable
 from service.inference.predictor import Predictors
 from service.ports import Tracker
 from service.settings import Settings
@@ -80,26 +77,3 @@ def _mlflow(settings: Settings) -> Tracker:
     from service.adapters.mlflow_tracker import MlflowTracker
 
     return MlflowTracker(settings)
-
-
-@final
-class ComingTracker:
-    """A tracker that is made in the background, since importing MLflow takes seconds and nobody should wait for it."""
-
-    def __init__(self, make: Callable[[], Tracker]) -> None:
-        self._made: Future[Tracker] = Future()
-        threading.Thread(target=self._make, args=(make,), name="tracker's maker", daemon=True).start()
-
-    def track(self, sweep: Sweep, events: Sequence[Event]) -> None:
-        """Shows these events; waits for the tracker to be there. Raises Unavailable."""
-        self._made.result().track(sweep, events)
-
-    def url(self, sweep: Sweep) -> str | None:
-        """Where a person can look at the sweep; None also while the tracker is not there yet."""
-        return self._made.result().url(sweep) if self._made.done() else None
-
-    def _make(self, make: Callable[[], Tracker]) -> None:
-        try:
-            self._made.set_result(make())
-        except Exception as error:  # noqa: BLE001 - whoever asks for the tracker is told
-            self._made.set_exception(error)

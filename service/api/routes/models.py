@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from service.api.json_body import read_json
+from service.api.json_body import json_body, read_json
 from service.api.parts import Here
 from service.api.views import Models, ModelVersions, ModelView, Predictions
 from service.domain import BadImage, TooLarge
@@ -38,7 +38,7 @@ def get_model(name: str, here: Here) -> ModelVersions:
 async def _sent(request: Request, here: Here) -> AsyncIterator[FormData | bytes]:
     """What was sent, read and not yet understood: the event loop has other requests to serve."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        yield await request.body()
+        yield await json_body(request)
         return
     try:
         form = await request.form(max_files=here.settings.max_images)

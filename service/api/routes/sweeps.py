@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 
 from service import sweeps
-from service.api.json_body import read_json
+from service.api.json_body import json_body, read_json
 from service.api.parts import Here
 from service.api.views import (
     Events,
@@ -29,10 +29,6 @@ MAX_PAGE = 1000
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
-async def _body(request: Request) -> bytes:
-    return await request.body()
-
-
 @router.post(
     "",
     status_code=status.HTTP_202_ACCEPTED,
@@ -44,7 +40,7 @@ async def _body(request: Request) -> bytes:
     },
 )
 def submit_sweep(
-    body: Annotated[bytes, Depends(_body)], here: Here, request: Request, response: Response
+    body: Annotated[bytes, Depends(json_body)], here: Here, request: Request, response: Response
 ) -> SweepDetail:
     """Takes a sweep; it runs as soon as the cluster takes it. A spec that breaks rules is answered with all of them."""
     sweep = sweeps.create(here.store, read_json(body), clock=here.clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -51,17 +52,36 @@ def test_a_bad_spec_is_answered_with_every_fault_and_where_it_is(service: Any) -
 )
 def test_a_body_that_is_not_json_is_a_fault_of_the_whole_body(service: Any, body: bytes, reason: str) -> None:
     """Whatever is sent, the answer says what is wrong with it."""
-    answer = service.http.post("/v1/sweeps", content=body)
+    answer = service.http.post("/v1/sweeps", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]
     assert error["pointer"] == ""
     assert reason in error["detail"]
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/yaml", None])
+def test_a_body_that_does_not_say_it_is_json_is_refused(service: Any, kind: str | None) -> None:
+    """A page of another site cannot make a visitor's browser submit sweeps; who uses curl is told the option."""
+    body = json.dumps(SPEC).encode()
+    answer = service.http.post("/v1/sweeps", content=body, headers={"content-type": kind} if kind else {})
+    assert (answer.status_code, answer.headers["content-type"]) == (415, "application/problem+json")
+    assert "-H 'Content-Type: application/json'" in answer.json()["detail"]
+    for kind in ("application/json; charset=utf-8", "application/vnd.sweep+json"):
+        assert service.http.post("/v1/sweeps", content=body, headers={"content-type": kind}).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/v1/sweeps/a%00b", "/v1/sweeps?name=a%00b", "/v1/models/%00/predict"])
+def test_nul_is_in_no_name(service: Any, path: str) -> None:
+    """A database would refuse even the question."""
+    answer = service.http.get(path) if "predict" not in path else service.http.post(path, json={"images": ["AA=="]})
+    assert (answer.status_code, answer.json()["detail"]) == (400, "need names without the character NUL")
+
+
 @pytest.mark.parametrize("document", [None, [], "digits", 7, {"name": {}}, {"space": {"a": [[]]}}])
 def test_json_that_is_no_spec_is_answered_with_its_faults(service: Any, document: Any) -> None:
     """Any JSON document gets a list of faults, never a 500."""
-    answer = service.http.post("/v1/sweeps", json=document)
+    body = json.dumps(document).encode()
+    answer = service.http.post("/v1/sweeps", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
     assert answer.json()["errors"]
 
