@@ -194,9 +194,10 @@ def _mark_second(state: Stream, dots: Area, fars: Area, radius: int, label: int,
     for _ in range(DISTANCES):
         distance = LEAST_DISTANCE + below(state, most - LEAST_DISTANCE)
         met, found = 0, 0
+        inner, outer = (distance - 1) ** 2, (distance + 1) ** 2
         for i in range(max(0, row - distance - 1), min(CANVAS, row + distance + 2)):
             for j in range(max(0, column - distance - 1), min(CANVAS, column + distance + 2)):
-                if abs(np.hypot(i - row, j - column) - distance) <= 1:
+                if inner <= (i - row) ** 2 + (j - column) ** 2 <= outer:
                     for letter in range(2):
                         if dots[letter, i, j] and fars[1 - letter, i, j] > FAR:
                             met |= 1 << letter
