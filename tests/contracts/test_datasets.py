@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import pytest
 from trainables.config import ConfigError
 from trainables.data.dataset import Dataset, DatasetConfig
 from trainables.data.datasets import DATASETS
+
+ROOT = Path(__file__).parents[2]
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "cabc": {"image_size": 64, "train": 20, "validation": 5, "test": 5},
@@ -184,3 +188,12 @@ def test_impossible_config_names_the_rule(name: str, field: str, value: int, rul
     with pytest.raises(ConfigError, match=rule) as caught:
         DATASETS[name].from_dict({**SMALL[name], field: value})
     assert field in {fault.path[0] for fault in caught.value.faults}
+
+
+def test_reading_the_table_compiles_nothing() -> None:
+    """Whoever only reads configs waits for no compiler, in a process of its own since this one has compiled already."""
+    script = (
+        "import sys, trainables.data.datasets; print([name for name in ('numba', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

@@ -3,10 +3,6 @@
 Linsley et al. 2018, "Learning long-range spatial dependencies with horizontal gated recurrent units"; the details
 follow the program that its authors published, with its slips (see `placing`). Two long dashed paths, shorter ones
 that distract, and two discs: on the two ends of one path (class `connected`), or on ends of both (`separate`).
-
-A warning to whoever quotes an accuracy: the ends of a smooth path are about as far apart as its length says, the ends
-of two paths are not. An interval of marker distances alone is right on 86, 80 and 62 % of images at path lengths 6, 9
-and 14; `marker_distance_baseline` measures it for any settings, and `match_distances` takes the shortcut away.
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.config import setting
-from trainables.data.cache import cached
+from trainables.data.cache import Make, cached
 from trainables.data.dataset import Dataset, DatasetConfig, Progress, Split
 from trainables.data.pathfinder.frame import PRESETS, Frame
 from trainables.preprocessing import Preprocessing
@@ -33,7 +29,13 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pathfinder(DatasetConfig):
-    """Which Pathfinder images, how many, and at what size. PF-6, -9 and -14 are path lengths of the defaults."""
+    """Which Pathfinder images, how many, and at what size. PF-6, -9 and -14 are path lengths of the defaults.
+
+    A warning to whoever quotes an accuracy: the ends of a smooth path are about as far apart as its length says, the
+    ends of two paths are not. An interval of marker distances alone is right on 86, 80 and 62 % of images at path
+    lengths 6, 9 and 14. `distances.marker_distance_baseline` measures it for any settings, and `match_distances` takes
+    the shortcut away.
+    """
 
     path_length: int = setting(14, at_least=2, help="dashes of each of the two long paths")
     preset: Literal["papers", "lra_32", "lra_64", "lra_128", "lra_256"] = setting(
@@ -48,7 +50,7 @@ class Pathfinder(DatasetConfig):
         False, help="choose paths so that the distance of the markers does not tell the class"
     )
     image_size: int | None = setting(
-        None, at_least=8, help="rows and columns of the images; none: the preset's (the papers': 150)"
+        None, at_least=8, help="rows and columns of the images; none: the preset's (the papers': 150), or frame.window"
     )
     resize: Literal["nearest", "area"] = setting("nearest", help="how the drawn image gets this size")
     train: int = setting(54_000, at_least=1, help="training images")
@@ -69,7 +71,7 @@ class Pathfinder(DatasetConfig):
     @property
     def preprocessing(self) -> Preprocessing:
         """Grey, resized, and from -0.5 to 0.5, as the narrow ResNets were trained."""
-        size = self.image_size or PRESETS[self.preset].image_size
+        size = self.image_size or (self.frame.window if self.frame else PRESETS[self.preset].image_size)
         return Preprocessing(height=size, width=size, interpolation=self.resize, mean=(0.5,), std=(1.0,))
 
     @property
@@ -100,7 +102,12 @@ class Pathfinder(DatasetConfig):
             ValueError: paths of this length could not be placed in any of very many attempts.
         """
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return cached(self, root, counts, lambda: self.make, progress)
+
+        def begin() -> Make:
+            self.scene("train", 0)  # compiled, and distances matched, before many threads want it at once
+            return self.make
+
+        return cached(self, root, counts, begin, progress)
 
     def make(self, split: str, start: int, stop: int) -> Split:
         """Images `start` to `stop` of a split."""
