@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from trainables.family import FamilyConfig
 from trainables.models.narrow_resnet import NarrowResNetConfig
+from trainables.models.spatial_rnn import SpatialRNNConfig
 
 FAMILIES: Mapping[str, type[FamilyConfig]] = {
     "narrow_resnet": NarrowResNetConfig,
+    "spatial_rnn": SpatialRNNConfig,
 }
