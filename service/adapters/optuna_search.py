@@ -21,10 +21,10 @@ from search_spaces import Choice, Float, Int, same
 from service.domain import Measurement, Trial, TrialState
 from service.spec import SweepSpec
 
-FIRST_RUNG = 1
-"""Epochs after which ASHA looks at a trial for the first time."""
 REDUCTION = 4
-"""ASHA lets the best 1/REDUCTION of the trials pass each rung; the next one comes after REDUCTION times the epochs."""
+"""ASHA lets the best 1/4 of the trials pass each rung, and the next rung comes after 4 times the epochs."""
+ENOUGH = 8
+"""Completed trials from which importances can be told from chance."""
 
 _STATES = {
     TrialState.COMPLETED: OptunaState.COMPLETE,
@@ -49,7 +49,8 @@ class Search:
         self._space, self._budget = spec.space, spec.search.trials
         self._objective = spec.objective
         self._asked = 1 + max((trial.number for trial in trials), default=-1)
-        self._pruner = _pruner(spec)
+        self._first_rung = _first_rung(spec)
+        self._pruner = _pruner(spec, self._first_rung)
         self._study = optuna.create_study(
             direction="maximize" if self._objective.mode == "max" else "minimize",
             sampler=_sampler(spec, self._asked),
@@ -106,11 +107,16 @@ class Search:
         self._study.tell(self._running.pop(number), state=OptunaState.FAIL)
 
     def importances(self) -> dict[str, float]:
-        """The share of each parameter in the spread of the objective, largest first; empty where it cannot be told."""
+        """The share in the spread of the objective, largest first, of each parameter that is active in every trial.
+
+        Empty where it cannot be told: too few completed trials, or too much alike.
+        """
         completed = self._study.get_trials(deepcopy=False, states=[OptunaState.COMPLETE])
-        if len(completed) < 4 or len({trial.value for trial in completed}) < 2:
+        if len(completed) < ENOUGH or len({trial.value for trial in completed}) < 2:
             return {}
-        return optuna.importance.get_param_importances(self._study)
+        always = [name for name in self._space if all(name in trial.params for trial in completed)]
+        shares = optuna.importance.get_param_importances(self._study, params=always) if always else {}
+        return {name: float(share) for name, share in shares.items()}
 
     def _rebuild(self, trials: Sequence[Trial], measurements: Sequence[Measurement]) -> None:
         histories: dict[str, dict[int, float]] = defaultdict(dict)
@@ -137,8 +143,17 @@ class Search:
             params={name: _encoded(self._space[name], value) for name, value in trial.point.items()},
             distributions={name: _distribution(self._space[name]) for name in trial.point},
             intermediate_values=dict(history),
-            system_attrs=_rungs(history) if isinstance(self._pruner, optuna.pruners.SuccessiveHalvingPruner) else {},
+            system_attrs=self._rungs(history),
         )
+
+    def _rungs(self, history: Mapping[int, float]) -> dict[str, Any]:
+        """What SuccessiveHalvingPruner notes on a trial that reported this: its value at each rung that it reached."""
+        rungs: dict[str, Any] = {}
+        if isinstance(self._pruner, optuna.pruners.SuccessiveHalvingPruner):
+            for step in sorted(history):
+                while step >= self._first_rung * REDUCTION ** len(rungs):
+                    rungs[f"completed_rung_{len(rungs)}"] = history[step]
+        return rungs
 
     def _ask_again(self, trial: Trial, history: Mapping[int, float]) -> None:
         self._study.enqueue_trial({name: _encoded(self._space[name], value) for name, value in trial.point.items()})
@@ -157,19 +172,16 @@ def _sampler(spec: SweepSpec, known: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed)
 
 
-def _pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
+def _first_rung(spec: SweepSpec) -> int:
+    """Epochs after which ASHA first looks at a trial: 1/16 of all, then 1/4. Sooner it would mostly see chance."""
+    epochs = max(spec.trial(point).train.max_epochs for point in spec.space.corners())
+    return math.ceil(epochs / (REDUCTION * REDUCTION))
+
+
+def _pruner(spec: SweepSpec, first_rung: int) -> optuna.pruners.BasePruner:
     if spec.stop.pruner == "asha":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=FIRST_RUNG, reduction_factor=REDUCTION)
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=first_rung, reduction_factor=REDUCTION)
     return optuna.pruners.NopPruner()
-
-
-def _rungs(history: Mapping[int, float]) -> dict[str, Any]:
-    """What SuccessiveHalvingPruner notes on a trial that reported this: its value at each rung that it reached."""
-    rungs: dict[str, Any] = {}
-    for step in sorted(history):
-        while step >= FIRST_RUNG * REDUCTION ** len(rungs):
-            rungs[f"completed_rung_{len(rungs)}"] = history[step]
-    return rungs
 
 
 def _distribution(parameter: Float | Int | Choice) -> BaseDistribution:

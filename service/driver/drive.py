@@ -6,8 +6,11 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
+from service.adapters.optuna_search import Search
+from service.adapters.pictures import draw, sweep_figures
 from service.domain import IllegalMove, Sweep, SweepState, Unavailable
 from service.driver.recorder import PAUSE_SECONDS, Recorder
 from service.driver.run import Run
@@ -56,6 +59,7 @@ def drive(sweep_id: str, *, store: Store, settings: Settings, clock: Clock) -> S
     engine = Engine(run, spec.resources, prepare=lambda: _prepare(sweep, spec, settings, recorder, clock))
     state, reason = _watch(engine, run, lambda: ending(store, sweep, spec.stop.time_budget_seconds, clock))
     recorder.close()
+    _draw(store, sweep_id, spec, settings.pictures(sweep_id))
     return _finish(store, sweep_id, state, reason, clock)
 
 
@@ -115,6 +119,16 @@ def _finish(store: Store, sweep_id: str, state: SweepState, reason: str, clock: 
         final = move(SweepState.STOPPED) if now is SweepState.STOPPING else now
     logger.info("sweep %s %s%s", sweep_id, final, f": {reason}" if reason else "")
     return final
+
+
+def _draw(store: Store, sweep_id: str, spec: SweepSpec, folder: Path) -> None:
+    """Draws the sweep's pictures; whatever is the matter with them, the sweep has done its work."""
+    try:
+        trials, measurements = store.trials(sweep_id), store.measurements(sweep_id)
+        importances = Search(spec, trials, measurements).importances()
+        draw(folder, sweep_figures(spec, trials, measurements, importances))
+    except Exception:
+        logger.exception("the sweep has no pictures")
 
 
 def _prepare(sweep: Sweep, spec: SweepSpec, settings: Settings, recorder: Recorder, clock: Clock) -> None:

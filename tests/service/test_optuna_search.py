@@ -34,6 +34,7 @@ def make_spec(**search: Any) -> SweepSpec:
             "name": "test",
             "family": "narrow_resnet",
             "data": {"name": "digits"},
+            "fixed": {"train.max_epochs": 16},  # so ASHA looks after 1 and 4
             "space": search.pop("space", SPACE),
             "search": {"trials": 1000, **search},
             "stop": {"pruner": pruner},

@@ -146,6 +146,7 @@ def test_a_sweep_runs_to_its_end(lab: Lab) -> None:
     assert champion.value == (best.values or ())[0]
     assert (Path(champion.path) / "model.safetensors").is_file()
     assert any(event.kind == "progress" for event in lab.store.events(SWEEP))
+    assert len(list(lab.settings.pictures(SWEEP).glob("*.png"))) == 4
     assert len(lab.measured()) == len(set(lab.measured()))
 
 

@@ -19,6 +19,7 @@ SPEC = {
     "name": "little",
     "family": "narrow_resnet",
     "data": {"name": "digits"},
+    "fixed": {"train.max_epochs": 16},
     "space": {"train.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True}},
     "search": {"trials": 4},
     "stop": {"pruner": "none"},
