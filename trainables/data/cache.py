@@ -59,10 +59,10 @@ def cached(
     """
     folder = root / f"{config.name}-{config.digest}"
     store = _Store(folder, config.to_dict(), dict(counts), config.preprocessing.input_shape)
-    if not store.is_verified():
+    if not store.is_whole():
         try:
             with locked(folder.with_name(folder.name + ".lock")):
-                if not store.is_verified() and not store.verify():
+                if not store.is_whole():
                     store.make(begin(), progress or _tell_nobody)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -127,6 +127,10 @@ class _Store:
         opened: npt.NDArray[Any] = np.load(self.folder / f"{split}.{array}.npy", mmap_mode="r", allow_pickle=False)
         return opened
 
+    def is_whole(self) -> bool:
+        """Whether every file is there and right, hashed if need be."""
+        return self.is_verified() or self.verify()
+
     def is_verified(self) -> bool:
         """Whether every file is as it was when its blocks were last found right."""
         try:
@@ -147,8 +151,8 @@ class _Store:
         except (OSError, ValueError, KeyError, TypeError):
             return False
         if right:
-            # A folder that others own may be read-only: then it is hashed at every opening.
-            with suppress(PermissionError):
+            # On a read-only disk nothing can be remembered: there a copy with other times is hashed at every opening.
+            with suppress(OSError):
                 _write_whole(self.folder / "verified.json", json.dumps(self._stamp()).encode())
         return right
 

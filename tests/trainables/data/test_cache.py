@@ -128,6 +128,16 @@ def test_touched_but_unaltered_file_is_hashed_and_kept(tmp_path: Path) -> None:
     assert json.loads((folder(tmp_path) / "verified.json").read_text())[path.name][1] == 1
 
 
+def test_whole_dataset_is_hashed_and_opened_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """A copy on a read-only disk, for which a lock and a stamp that cannot be written stand in."""
+    cached(CONFIG, tmp_path, COUNTS, lambda: Maker())
+    os.utime(folder(tmp_path) / "train.images.npy", ns=(1, 1))
+    for path in (tmp_path / f"{folder(tmp_path).name}.lock", folder(tmp_path) / "verified.json"):
+        path.unlink()
+        path.mkdir()
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: Maker(fail_at=0)))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99}'])
 def test_unreadable_header_means_making_again(tmp_path: Path, text: str) -> None:
     """A folder whose header says nothing usable is not trusted."""
