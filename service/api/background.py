@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import final
 
+from service.domain import ServiceError
+
 logger = logging.getLogger(__name__)
 
 
@@ -56,7 +58,8 @@ class Loop:
             except Exception as error:  # the loop outlives any of them; the next turn may go better
                 failure = f"{type(error).__name__}: {error}"
                 if failure != self.failure:
-                    logger.warning("%s failed and will try again", self.name, exc_info=error)
+                    unexpected = error if not isinstance(error, ServiceError) else None
+                    logger.warning("%s failed and will try again: %s", self.name, failure, exc_info=unexpected)
                 self.failure = failure
             else:
                 if self.failure:

@@ -20,7 +20,7 @@ from service.inference.predictor import Predictors
 from service.ports import Tracker
 from service.settings import Settings
 
-GRACE = 5
+GRACE = 2
 """Seconds that requests under way have to end when the process is asked to."""
 
 logger = logging.getLogger(__name__)

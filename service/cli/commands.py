@@ -239,7 +239,11 @@ def _watch(client: Client, sweep: dict[str, Any], *, as_json: bool) -> None:
             _print_json(event, indent=None)
             state = event["data"]["state"] if event["kind"] == "sweep" else state
     else:
-        watched = follow(sweep, client.watch(sweep["id"]), Console())
+        try:
+            watched = follow(sweep, client.watch(sweep["id"]), Console())
+        except KeyboardInterrupt:
+            _say(f"{sweep['id']} goes on; follow it again with: sweepserve watch {sweep['id']}")
+            raise
         state = watched.state
         if (best := watched.best) is not None:
             _say(f"best: trial {best['number']} with {watched.metric} {best['values'][0]:.4g}")

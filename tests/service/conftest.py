@@ -22,6 +22,7 @@ from service.adapters.memory import ManualClock, MemoryLauncher, MemoryStore, Me
 from service.api.app import create_app
 from service.domain import Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
 from service.inference.predictor import Predictors
+from service.ports import Store
 from service.settings import Settings
 from trainables.data.dataset import Dataset, Split
 from trainables.data.digits import Digits
@@ -44,7 +45,7 @@ SPEC = {
 class Service:
     """The API's fakes, its app, and what a driver would do to the store."""
 
-    store: MemoryStore
+    store: Store
     launcher: MemoryLauncher
     tracker: MemoryTracker
     clock: ManualClock
@@ -137,8 +138,9 @@ def _portal() -> Iterator[anyio.from_thread.BlockingPortal]:
 def _make_service(portal: anyio.from_thread.BlockingPortal, tmp_path: Path) -> Iterator[Callable[..., Service]]:
     clients: list[httpx.Client] = []
 
-    def make(**settings: Any) -> Service:
-        store, launcher, tracker, clock = MemoryStore(), MemoryLauncher(), MemoryTracker(), ManualClock()
+    def make(store: Store | None = None, **settings: Any) -> Service:
+        store = store or MemoryStore()
+        launcher, tracker, clock = MemoryLauncher(), MemoryTracker(), ManualClock()
         chosen = replace(Settings(home=tmp_path), **settings)
         app = create_app(
             store=store,

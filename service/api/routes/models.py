@@ -102,10 +102,8 @@ def _decoded(sent: FormData | bytes, here: Here) -> Iterator[Pixels]:
         except BadImage as error:
             raise BadImage(f"{name} cannot be read: {error}") from error
         except TooLarge as error:
-            raise TooLarge(
-                f"{name} is too large: all images of a request may have {here.settings.max_image_pixels} pixels "
-                f"together (SWEEPSERVE_MAX_IMAGE_PIXELS), and {error}"
-            ) from error
+            together = f"{here.settings.max_image_pixels} together (SWEEPSERVE_MAX_IMAGE_PIXELS)"
+            raise TooLarge(f"{name} is too large: {error}; all images of a request may have {together}") from error
         left -= image.shape[0] * image.shape[1]
         yield image
 

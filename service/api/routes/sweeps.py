@@ -26,6 +26,8 @@ from service.domain import NotFound, Sweep, SweepState, Trial, TrialState
 
 router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"])
 MAX_PAGE = 1000
+MAX_NUMBER = 2**53
+"""Beyond it JSON's numbers are not exact, and soon those of databases end."""
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
@@ -104,7 +106,9 @@ def list_measurements(
 def list_events(
     sweep_id: str,
     here: Here,
-    after: Annotated[int, Query(ge=0, description="The number of the last event that is known already")] = 0,
+    after: Annotated[
+        int, Query(ge=0, le=MAX_NUMBER, description="The number of the last event that is known already")
+    ] = 0,
     limit: Limit = MAX_PAGE,
 ) -> Events:
     """What happened in a sweep since a given event; no events: nothing did."""

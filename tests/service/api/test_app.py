@@ -5,11 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from service.adapters.sql_store import SqlStore
 from service.api.background import Loop
 from service.spec import SweepSpec
 
@@ -137,6 +142,37 @@ def test_the_description_defines_all_that_it_refers_to(service: Any) -> None:
     text = str(described)
     referred = {part.split("'")[0] for part in text.split("#/components/schemas/")[1:]}
     assert referred <= set(described["components"]["schemas"])
+
+
+@pytest.fixture(name="on_sql")
+def _on_sql(make_service: Callable[..., Any], tmp_path: Path) -> Iterator[Any]:
+    """The service over a database, which may refuse what a dictionary takes."""
+    store = SqlStore(f"sqlite:///{tmp_path / 'sweeps.db'}")
+    store.migrate()
+    service = make_service(store)
+    service.trial(service.running(), 0)
+    yield service
+    store.close()
+
+
+@pytest.mark.parametrize("path", [
+    "/v1/sweeps", "/v1/sweeps/{}", "/v1/sweeps/{}/trials", "/v1/sweeps/{}/leaderboard", "/v1/sweeps/{}/measurements",
+    "/v1/sweeps/{}/events", "/v1/sweeps/{}/logs", "/v1/families/{}", "/v1/models/{}", "/v1/datasets",
+])  # fmt: skip
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_question_is_a_500(on_sql: Any, path: str, data: st.DataObject) -> None:
+    """Any text as a name and as any parameter: an answer, or a problem that says what is wrong with the question."""
+    names = st.one_of(st.text(min_size=1, max_size=12), st.just(on_sql.store.sweeps()[0].id))
+    name = quote(data.draw(names), safe="")
+    keys = ["limit", "page_token", "state", "name", "after", "trial"]
+    numbers = st.sampled_from([-1, 0, 1, 2**31, 2**53 + 1, 2**63, 2**70]).map(str)
+    texts = st.one_of(numbers, st.text(max_size=6), st.just("running"))
+    query = data.draw(st.dictionaries(st.sampled_from(keys), texts, max_size=3))
+    answer = on_sql.http.get(path.format(name), params=query)
+    assert answer.status_code in (200, 400, 404, 422)
+    if answer.status_code != 200:
+        assert answer.headers["content-type"] == "application/problem+json"
 
 
 def _wait_until(true: Callable[[], bool], seconds: float = 10) -> None:

@@ -165,7 +165,10 @@ def test_images_share_one_limit_of_pixels(make_service: Callable[..., Any]) -> N
     assert service.http.post("/v1/models/digits/predict", json=_json(*contents[:2])).status_code == 200
     answer = service.http.post("/v1/models/digits/predict", json=_json(*contents))
     assert answer.status_code == 413
-    assert answer.json()["detail"].startswith("images[2] is too large: all images of a request may have 600 pixels")
+    assert answer.json()["detail"] == (
+        "images[2] is too large: need at most 88 pixels, got 16 x 16; "
+        "all images of a request may have 600 together (SWEEPSERVE_MAX_IMAGE_PIXELS)"
+    )
 
 
 def test_a_model_whose_files_are_gone_is_a_503(service: Any) -> None:
