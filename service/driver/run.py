@@ -121,7 +121,7 @@ class Run:
             elif report["finished"] is not None:
                 self._complete(trial, report)
             elif self._search.report(trial.number, report["step"], self._objective_of(report["metrics"])):
-                self._end(trial, TrialState.PRUNED, f"pruned after {report['step']} epochs")
+                self._end(trial, TrialState.PRUNED, f"behind other trials at epoch {report['step']}")
             return trial_id not in self._running
 
     def fail(self, trial_id: str, reason: str) -> None:
@@ -161,7 +161,7 @@ class Run:
     def _next(self) -> Trial | None:
         if self._waiting:
             trial = self._waiting.popleft()
-            logger.info("trial %d goes on after %d epochs", trial.number, trial.step)
+            logger.info("trial %d goes on after %s", trial.number, _epochs(trial.step))
             return trial
         asked = self._search.ask()
         if asked is None:
@@ -212,7 +212,7 @@ class Run:
         at, values = ended.finished_at, ended.values
         self._recorder.put(lambda store: store.finish_trial(trial.id, state, at=at, reason=reason, values=values))
         measured = f", {self._objective.metric} = {_shown(values[0])}" if values else ""
-        logger.info("trial %d %s after %d epochs%s: %s", ended.number, state, ended.step, measured, reason)
+        logger.info("trial %d %s after %s%s: %s", ended.number, state, _epochs(ended.step), measured, reason)
         if state is TrialState.COMPLETED:
             self._recorder.put(lambda store: self._offer(store, ended))
 
@@ -224,6 +224,10 @@ class Run:
         version = offer_champion(store, trial.id, at=self._clock.now())
         if version is not None:
             logger.info("trial %d is the champion: version %d of %s", trial.number, version.version, version.name)
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
 
 
 def _shown(value: Any) -> str:
