@@ -30,6 +30,9 @@ class Stop(Config):
     """What ends trials, or the sweep, before their time."""
 
     pruner: Literal["asha", "none"] = setting("asha", help="what ends trials that fall behind the others")
+    grace_period: int | None = setting(
+        None, at_least=1, help="steps before the pruner first looks at a trial; null: a sixteenth of all"
+    )
     patience: int | None = setting(
         None, at_least=1, help="epochs without a better value before a trial ends; null: never"
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from trainables.budget import Budget
 from trainables.config import Config, ConfigError, Fault, nearest, shown
 from trainables.data.dataset import DatasetConfig
 from trainables.data.datasets import DATASETS
@@ -64,6 +65,11 @@ class TrialConfig:
         if faults:
             raise ConfigError(faults)
         return cls(family=str(family), **parts)
+
+    @property
+    def steps(self) -> int:
+        """Steps (by default epochs) of the whole training."""
+        return Budget.of(self.train, self.data.train).steps
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` reads back to an equal trial."""

@@ -173,9 +173,11 @@ def _sampler(spec: SweepSpec, known: int) -> optuna.samplers.BaseSampler:
 
 
 def _first_rung(spec: SweepSpec) -> int:
-    """Epochs after which ASHA first looks at a trial: 1/16 of all, then 1/4. Sooner it would mostly see chance."""
-    epochs = max(spec.trial(point).train.max_epochs for point in spec.space.corners())
-    return math.ceil(epochs / (REDUCTION * REDUCTION))
+    """Steps after which ASHA first looks at a trial; by default 1/16 of all, since sooner it would mostly see chance."""
+    if spec.stop.grace_period is not None:
+        return spec.stop.grace_period
+    steps = max(spec.trial(point).steps for point in spec.space.corners())
+    return math.ceil(steps / (REDUCTION * REDUCTION))
 
 
 def _pruner(spec: SweepSpec, first_rung: int) -> optuna.pruners.BasePruner:

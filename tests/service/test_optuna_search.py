@@ -28,7 +28,7 @@ SPACE = {
 
 def make_spec(**search: Any) -> SweepSpec:
     """A spec whose search, space, pruner or objective differ from the defaults here."""
-    pruner = search.pop("pruner", "none")
+    stop = {"pruner": search.pop("pruner", "none"), "grace_period": search.pop("grace_period", None)}
     return SweepSpec.from_dict(
         {
             "name": "test",
@@ -37,7 +37,7 @@ def make_spec(**search: Any) -> SweepSpec:
             "fixed": {"train.max_epochs": 16},  # so ASHA looks after 1 and 4
             "space": search.pop("space", SPACE),
             "search": {"trials": 1000, **search},
-            "stop": {"pruner": pruner},
+            "stop": stop,
             "objectives": [search.pop("objective", {"metric": "validation/accuracy", "mode": "max"})],
         }
     )
@@ -196,6 +196,14 @@ def test_asha_prunes_the_worse_ones() -> None:
     best = max(history, key=lambda trial: trial.point["train.batch_size"])
     assert lengths[best.number] == 16
     assert sum(length < 16 for length in lengths.values()) > 20
+
+
+@pytest.mark.parametrize(("grace_period", "shortest"), [(None, 1), (3, 3)])
+def test_asha_leaves_trials_their_grace_period(grace_period: int | None, shortest: int) -> None:
+    """No trial is pruned before the first rung, and the first ones to be pruned are pruned there."""
+    space = {"train.batch_size": SPACE["train.batch_size"]}
+    spec = make_spec(trials=20, pruner="asha", sampler="random", space=space, grace_period=grace_period)
+    assert min(dict(drive(Search(spec), 16, [], [])).values()) == shortest
 
 
 def test_a_rebuilt_search_goes_on_as_the_first_would() -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from trainables.config import Config
+from trainables.config import Config, setting
 from trainables.preprocessing import Preprocessing
 from trainables.tasks import Task
 
@@ -53,6 +53,8 @@ class DatasetConfig(Config):
     """Raised by a dataset whenever the same config begins to give other bytes."""
     NOT_CONTENT: ClassVar[frozenset[str]] = frozenset()
     """Settings that say where files are, not what is in them; the digest leaves them out."""
+
+    train: int = setting(at_least=1, help="training images")
 
     @property
     @abstractmethod
