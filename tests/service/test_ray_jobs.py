@@ -49,6 +49,7 @@ sys.exit(3 if sys.argv[1] == "bad" else 0)
 def _head() -> Iterator[Head]:
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # Ray's socket paths must stay below 108 characters
     (folder / "service").mkdir()
+    (folder / "service" / "__init__.py").touch()
     (folder / "service" / "driver.py").write_text(DRIVER)
     token = folder / "token"
     token.write_text(secrets.token_hex(32) + "\n")
@@ -64,6 +65,7 @@ def _head() -> Iterator[Head]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "SWEEPSERVE_HOME": str(folder / "home"),
+        "PYTHONPATH": str(folder),
     }
     with (folder / "head.log").open("wb") as log:
         block = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
