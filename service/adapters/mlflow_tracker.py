@@ -12,6 +12,7 @@ import logging
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ METRICS_A_CALL = 1000
 PARAM_LENGTH = 6000
 """And no longer value of a parameter."""
 TAG_LENGTH = 5000
+PATIENCE = 2.0
+"""Seconds that whoever asks for a page waits for MLflow."""
 
 HABITS = {
     MLFLOW_HTTP_REQUEST_TIMEOUT: 20,
@@ -84,6 +87,8 @@ class _Runs:
     """The number of the newest event shown."""
     trials: dict[str, str] = field(default_factory=dict)
     """Run ids by trial id."""
+    binned: list[str] = field(default_factory=list)
+    """Ids of the runs that somebody deleted."""
 
 
 @final
@@ -103,6 +108,8 @@ class MlflowTracker:
         self._client = MlflowClient(settings.tracking_url, settings.tracking_url)
         self._commit = _commit()
         self._known: dict[str, _Runs] = {}
+        self._pages: dict[str, str] = {}
+        self._looking = threading.Lock()
 
     def track(self, sweep: Sweep, events: Sequence[Event]) -> None:
         """Shows these events, in order; those that MLflow has already are left out.
@@ -111,25 +118,45 @@ class MlflowTracker:
             Unavailable: MLflow did not take them all.
         """
         try:
-            runs = self._known.get(sweep.id) or self._found(sweep) or self._made(sweep)
-            self._known[sweep.id] = runs
+            runs = self._known.get(sweep.id) or self._ready(sweep)
+            self._known[sweep.id], self._pages[sweep.id] = runs, self._page(runs)
             self._show(sweep, runs, [event for event in events if event.number > runs.shown])
         except (MlflowException, OSError) as error:
             self._known.pop(sweep.id, None)  # it may have lost what we knew
             raise Unavailable(f"MLflow at {self._settings.tracking_url} refused: {error}") from error
 
     def url(self, sweep: Sweep) -> str | None:
-        """The page of the sweep's run; None while there is none, or while MLflow does not answer."""
+        """The page of the sweep's run; None while there is none, or while MLflow takes its time to answer."""
+        if sweep.id not in self._pages and self._looking.acquire(blocking=False):
+            search = threading.Thread(target=self._look_for_page, args=(sweep,), daemon=True)
+            search.start()
+            search.join(PATIENCE)
+        return self._pages.get(sweep.id)
+
+    def _look_for_page(self, sweep: Sweep) -> None:
         try:
-            runs = self._known.get(sweep.id) or self._found(sweep)
-        except (MlflowException, OSError):
-            return None
-        if runs is None:
-            return None
+            runs = self._found(sweep)
+        except (MlflowException, OSError) as error:
+            logger.info("no page of sweep %s: %s", sweep.id, error)
+        else:
+            if runs is not None:
+                self._pages[sweep.id] = self._page(runs)
+        finally:
+            self._looking.release()
+
+    def _page(self, runs: _Runs) -> str:
         return f"{self._settings.tracking_url}/#/experiments/{runs.experiment}/runs/{runs.parent}"
 
+    def _ready(self, sweep: Sweep) -> _Runs:
+        """The sweep's runs, ready to be written to: made, or taken out of the bin, where need be."""
+        experiment = self._experiment(sweep.name)
+        runs = self._found(sweep) or self._made(sweep, experiment)
+        for run_id in runs.binned:
+            self._client.restore_run(run_id)
+        return runs
+
     def _found(self, sweep: Sweep) -> _Runs | None:
-        """What MLflow has of the sweep, taken out of its bin where somebody put it there."""
+        """What MLflow has of the sweep."""
         experiment = self._client.get_experiment_by_name(sweep.name)
         if experiment is None:
             return None
@@ -141,7 +168,7 @@ class MlflowTracker:
             )
             for run in page:
                 if run.info.lifecycle_stage == LifecycleStage.DELETED:
-                    self._client.restore_run(run.info.run_id)
+                    runs.binned.append(run.info.run_id)
                 trial = run.data.tags.get("sweepserve.trial")
                 if trial is not None:
                     runs.trials[trial] = run.info.run_id
@@ -150,8 +177,7 @@ class MlflowTracker:
             token = page.token or ""
         return runs if runs.parent else None
 
-    def _made(self, sweep: Sweep) -> _Runs:
-        experiment = self._experiment(sweep.name)
+    def _made(self, sweep: Sweep, experiment: str) -> _Runs:
         run = self._client.create_run(
             experiment,
             start_time=_milliseconds(sweep.created_at),

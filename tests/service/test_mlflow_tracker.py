@@ -270,6 +270,10 @@ def test_runs_in_the_bin_are_taken_out(lab: Lab) -> None:
     lab.show()
     for run in lab.runs():
         lab.client.delete_run(run.info.run_id)
+    page = MlflowTracker(lab.settings).url(lab.store.sweep(lab.id))
+    assert [run.info.lifecycle_stage for run in lab.runs()] == ["deleted", "deleted"], (
+        f"asking for {page} restored them"
+    )
     lab.measure(trial_id, 1, accuracy=0.5)
     with pytest.raises(Unavailable):
         lab.show()
