@@ -66,6 +66,7 @@ HABITS = {
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR: False,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT: True,
 }
+_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # or its page opens on traces of language models
 _RUN_STATUS = {
     SweepState.COMPLETED: "FINISHED",
     SweepState.STOPPED: "KILLED",
@@ -189,7 +190,7 @@ class MlflowTracker:
     def _experiment(self, name: str) -> str:
         known: Experiment | None = self._client.get_experiment_by_name(name)
         if known is None:
-            return str(self._client.create_experiment(name))
+            return str(self._client.create_experiment(name, tags=_EXPERIMENT))
         if known.lifecycle_stage == LifecycleStage.DELETED:
             self._client.restore_experiment(known.experiment_id)
         return str(known.experiment_id)

@@ -194,6 +194,12 @@ def test_a_sweep_is_a_parent_run_and_its_trials_are_its_children(lab: Lab) -> No
     assert json.loads(written) == lab.spec.to_dict()
 
 
+def test_the_page_of_an_experiment_opens_on_its_runs(lab: Lab) -> None:
+    """MLflow opens an experiment of no kind on the traces of language models, of which there are none here."""
+    lab.show()
+    assert lab.client.get_experiment_by_name(lab.name).tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_every_measurement_is_shown_once_with_its_step_and_time(lab: Lab) -> None:
     """Values, steps and times are the store's; NaN stays NaN; more than MLflow takes in one call is fine."""
     trial_id = lab.trial(0)
