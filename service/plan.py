@@ -33,6 +33,11 @@ class Stop(Config):
     grace_period: int | None = setting(
         None, at_least=1, help="steps before the pruner first looks at a trial; null: a sixteenth of all"
     )
+    reduction_factor: int = setting(
+        4,
+        at_least=2,
+        help="of asha: one in so many trials goes on at each look, the next one after so many times the steps",
+    )
     patience: int | None = setting(
         None, at_least=1, help="epochs without a better value before a trial ends; null: never"
     )

@@ -21,8 +21,8 @@ from search_spaces import Choice, Float, Int, same
 from service.domain import Measurement, Trial, TrialState
 from service.spec import SweepSpec
 
-REDUCTION = 4
-"""ASHA lets the best 1/4 of the trials pass each rung, and the next rung comes after 4 times the epochs."""
+FIRST_RUNG = 1 / 16
+"""Share of a trial's steps after which ASHA first looks at it; sooner it would mostly see chance."""
 ENOUGH = 8
 """Completed trials from which importances can be told from chance."""
 
@@ -49,7 +49,7 @@ class Search:
         self._space, self._budget = spec.space, spec.search.trials
         self._objective = spec.objective
         self._asked = 1 + max((trial.number for trial in trials), default=-1)
-        self._first_rung = _first_rung(spec)
+        self._first_rung, self._reduction = _first_rung(spec), spec.stop.reduction_factor
         self._pruner = _pruner(spec, self._first_rung)
         self._study = optuna.create_study(
             direction="maximize" if self._objective.mode == "max" else "minimize",
@@ -151,7 +151,7 @@ class Search:
         rungs: dict[str, Any] = {}
         if isinstance(self._pruner, optuna.pruners.SuccessiveHalvingPruner):
             for step in sorted(history):
-                while step >= self._first_rung * REDUCTION ** len(rungs):
+                while step >= self._first_rung * self._reduction ** len(rungs):
                     rungs[f"completed_rung_{len(rungs)}"] = history[step]
         return rungs
 
@@ -173,16 +173,18 @@ def _sampler(spec: SweepSpec, known: int) -> optuna.samplers.BaseSampler:
 
 
 def _first_rung(spec: SweepSpec) -> int:
-    """Steps after which ASHA first looks at a trial; by default 1/16 of all, since sooner it would mostly see chance."""
+    """Steps after which ASHA first looks at a trial."""
     if spec.stop.grace_period is not None:
         return spec.stop.grace_period
     steps = max(spec.trial(point).steps for point in spec.space.corners())
-    return math.ceil(steps / (REDUCTION * REDUCTION))
+    return math.ceil(steps * FIRST_RUNG)
 
 
 def _pruner(spec: SweepSpec, first_rung: int) -> optuna.pruners.BasePruner:
     if spec.stop.pruner == "asha":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=first_rung, reduction_factor=REDUCTION)
+        return optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=first_rung, reduction_factor=spec.stop.reduction_factor
+        )
     return optuna.pruners.NopPruner()
 
 

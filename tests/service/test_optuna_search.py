@@ -28,7 +28,7 @@ SPACE = {
 
 def make_spec(**search: Any) -> SweepSpec:
     """A spec whose search, space, pruner or objective differ from the defaults here."""
-    stop = {"pruner": search.pop("pruner", "none"), "grace_period": search.pop("grace_period", None)}
+    stop = {name: search.pop(name) for name in ("pruner", "grace_period", "reduction_factor") if name in search}
     return SweepSpec.from_dict(
         {
             "name": "test",
@@ -37,7 +37,7 @@ def make_spec(**search: Any) -> SweepSpec:
             "fixed": {"train.max_epochs": 16},  # so ASHA looks after 1 and 4
             "space": search.pop("space", SPACE),
             "search": {"trials": 1000, **search},
-            "stop": stop,
+            "stop": {"pruner": "none", **stop},
             "objectives": [search.pop("objective", {"metric": "validation/accuracy", "mode": "max"})],
         }
     )
@@ -204,6 +204,19 @@ def test_asha_leaves_trials_their_grace_period(grace_period: int | None, shortes
     space = {"train.batch_size": SPACE["train.batch_size"]}
     spec = make_spec(trials=20, pruner="asha", sampler="random", space=space, grace_period=grace_period)
     assert min(dict(drive(Search(spec), 16, [], [])).values()) == shortest
+
+
+def test_a_smaller_reduction_factor_lets_more_trials_finish() -> None:
+    """Of the trials that ASHA judges, about one in `reduction_factor` passes each rung."""
+
+    def finished(reduction_factor: int) -> int:
+        space = {"train.batch_size": SPACE["train.batch_size"]}
+        spec = make_spec(
+            trials=40, pruner="asha", sampler="random", space=space, grace_period=4, reduction_factor=reduction_factor
+        )
+        return sum(length == 16 for length in dict(drive(Search(spec), 16, [], [])).values())
+
+    assert finished(2) > finished(8) > 0
 
 
 def test_a_rebuilt_search_goes_on_as_the_first_would() -> None:

@@ -36,7 +36,7 @@ RICH: dict[str, Any] = {
         "data.train": {"kind": "int", "low": 100, "high": 1100, "step": 100},
     },
     "search": {"sampler": "random", "trials": 7, "seed": 3},
-    "stop": {"pruner": "none", "grace_period": 2, "patience": 4, "time_budget": "1h30m"},
+    "stop": {"pruner": "none", "grace_period": 2, "reduction_factor": 3, "patience": 4, "time_budget": "1h30m"},
     "objectives": [{"metric": "validation/loss", "mode": "min"}],
     "resources": {"cpus": 2, "gpus": 0.25},
 }
@@ -78,7 +78,7 @@ def test_what_is_left_out_takes_its_default() -> None:
         "fixed": {},
         "space": default_space("narrow_resnet").to_dict(),
         "search": {"sampler": "tpe", "trials": 40, "seed": 0},
-        "stop": {"pruner": "asha", "grace_period": None, "patience": None, "time_budget": None},
+        "stop": {"pruner": "asha", "grace_period": None, "reduction_factor": 4, "patience": None, "time_budget": None},
         "objectives": [{"metric": "validation/accuracy", "mode": "max"}],
         "resources": {"cpus": 1.0, "gpus": 0.0},
     }
