@@ -46,5 +46,5 @@ clean: ## remove .venv and every cache; sweeps in ~/.sweepserve stay
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into .venv (once; about two minutes, 2 GB)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,postgres]"
 	@touch $@

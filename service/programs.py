@@ -75,7 +75,7 @@ def _api(settings: Settings) -> Program:
 def _ray(settings: Settings) -> Program:
     folder = _emptied(ray_folder(settings.home))
     options = {
-        "temp-dir": folder,
+        "temp-dir": folder / "ray",  # Ray opens this one to everybody
         "object-store-memory": _OBJECT_STORE,
         "dashboard-host": "127.0.0.1",
         "dashboard-port": settings.dashboard_port,
@@ -85,6 +85,8 @@ def _ray(settings: Settings) -> Program:
         "dashboard-agent-grpc-port": 0,
         "runtime-env-agent-port": 0,
         "metrics-export-port": 0,
+        "min-worker-port": 0,
+        "max-worker-port": 0,
         "ray-client-server-port": _free_port(),
     }
     return Program(
