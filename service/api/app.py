@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
 
 from service import sweeps, tracking
 from service.api.background import Loop
@@ -41,7 +42,7 @@ def create_app(
         Loop("reconciler", lambda: sweeps.reconcile(store, launcher, clock=clock)),
         Loop("tracker", lambda: tracking.drain(store, tracker)),
     )
-    app = FastAPI(
+    app = FastAPIOffline(  # the page at /docs needs nothing from the internet
         title="sweepserve",
         version="1",
         description=DESCRIPTION,

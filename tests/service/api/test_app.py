@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -153,6 +154,14 @@ def _on_sql(make_service: Callable[..., Any], tmp_path: Path) -> Iterator[Any]:
     service.trial(service.running(), 0)
     yield service
     store.close()
+
+
+def test_the_page_of_the_api_needs_no_other_host(service: Any) -> None:
+    """What the page loads is served here, so that it opens where there is no internet."""
+    page = service.http.get("/docs").text
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(loaded) >= 2
+    assert [service.http.get(one).status_code for one in loaded] == [200] * len(loaded)
 
 
 @pytest.mark.parametrize("path", [
