@@ -225,7 +225,7 @@ def test_ends_are_shown_with_state_reason_and_value(lab: Lab) -> None:
     lab.store.move_sweep(lab.id, SweepState.COMPLETED, at=lab.at(), reason="done")
     lab.show()
     parent, *children = lab.runs()
-    assert [run.info.status for run in children] == ["FINISHED", "KILLED", "KILLED", "FAILED"]
+    assert [run.info.status for run in children] == ["FINISHED", "FINISHED", "KILLED", "FAILED"]
     states = ["completed", "pruned", "stopped", "failed"]
     assert [run.data.tags["sweepserve.state"] for run in children] == states
     assert [run.data.tags["sweepserve.reason"] for run in children] == [f"because {n}" for n in range(4)]
