@@ -37,10 +37,12 @@ def demo(settings: Settings) -> int:
                 serving = True
                 stack.serve()
     except KeyboardInterrupt:
-        return 0 if serving else 130
+        if not serving:
+            return 130
     except (CannotStart, ClientError) as error:
         Console(stderr=True).print(f"sweepserve: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1
+    console.print("ended")
     return 0
 
 
