@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from search_spaces import read_yaml, studies, study
-from service.cli import tables
+from service.cli import data, tables
+from service.cli.output import AsJson, Refused, complain, print_json, print_table, say, settings, show_answer
 from service.cli.watching import follow
 from service.client import Client, ClientError, NoAnswer
 from service.domain import ServiceError
-from service.settings import Settings
 
 app = typer.Typer(
     help="Hyperparameter sweeps for research vision models.",
@@ -25,18 +24,14 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data.app, name="data")
 Url = Annotated[
     str | None,
     typer.Option(
         help="Where the service is; default: SWEEPSERVE_URL, else SWEEPSERVE_HOST and _PORT.", show_default=False
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as it is.")]
 SweepId = Annotated[str, typer.Argument(metavar="ID", help="The sweep's id.")]
-
-
-class Refused(Exception):  # noqa: N818 - it says what is the matter
-    """The command cannot do what it was asked; the message is for the user."""
 
 
 @app.command()
@@ -44,7 +39,7 @@ def up() -> None:
     """Runs the whole stack here: API, Ray head and MLflow server, until Ctrl-C."""
     from service.stack import up as run
 
-    raise typer.Exit(run(_settings()))
+    raise typer.Exit(run(settings()))
 
 
 @app.command()
@@ -52,7 +47,7 @@ def demo() -> None:
     """Runs a first sweep from end to end: a stack, the sweep, its model asked about images."""
     from service.demo import demo as run
 
-    raise typer.Exit(run(_settings()))
+    raise typer.Exit(run(settings()))
 
 
 @app.command()
@@ -61,7 +56,7 @@ def api() -> None:
     from service.api.server import serve
 
     try:
-        serve(_settings())
+        serve(settings())
     except ServiceError as error:
         raise Refused(str(error)) from error
 
@@ -80,9 +75,9 @@ def submit(
     with _client(url) as client:
         sweep = client.submit(spec)
         if as_json:
-            _print_json(sweep)
+            print_json(sweep)
         elif not watch:
-            _say(f"submitted {sweep['name']} as {sweep['id']}; follow it with: sweepserve watch {sweep['id']}")
+            say(f"submitted {sweep['name']} as {sweep['id']}; follow it with: sweepserve watch {sweep['id']}")
         if watch:
             _watch(client, sweep, as_json=as_json)
 
@@ -105,7 +100,7 @@ def list_sweeps(
     """Lists sweeps, newest first."""
     with _client(url) as client:
         found = client.sweeps(states=state or (), name=name, limit=limit)
-    _show(found, tables.sweeps(found), as_json=as_json)
+    show_answer(found, tables.sweeps(found), as_json=as_json)
 
 
 @app.command()
@@ -115,10 +110,10 @@ def show(sweep_id: SweepId, as_json: AsJson = False, url: Url = None) -> None:
         sweep = client.sweep(sweep_id)
         trials = client.trials(sweep_id)
     if as_json:
-        _print_json({**sweep, "trials": trials})
+        print_json({**sweep, "trials": trials})
         return
-    _print(tables.sweep(sweep))
-    _print(tables.trials(trials, objective=_objective(sweep)))
+    print_table(tables.sweep(sweep))
+    print_table(tables.trials(trials, objective=_objective(sweep)))
 
 
 @app.command()
@@ -132,7 +127,7 @@ def leaderboard(
     with _client(url) as client:
         objective = _objective(client.sweep(sweep_id))
         found = client.leaderboard(sweep_id, limit=limit)
-    _show(found, tables.trials(found, objective=objective, ranked=True), as_json=as_json)
+    show_answer(found, tables.trials(found, objective=objective, ranked=True), as_json=as_json)
 
 
 @app.command()
@@ -141,9 +136,9 @@ def stop(sweep_id: SweepId, as_json: AsJson = False, url: Url = None) -> None:
     with _client(url) as client:
         sweep = client.stop(sweep_id)
     if as_json:
-        _print_json(sweep)
+        print_json(sweep)
     else:
-        _say(f"{sweep['id']} is {sweep['state']}")
+        say(f"{sweep['id']} is {sweep['state']}")
 
 
 @app.command()
@@ -166,9 +161,9 @@ def predict(
             answer = client.predict(name, images)
         except OSError as error:
             raise Refused(f"{error.filename}: {error.strerror}") from error
-    _show(answer, tables.predictions([str(image) for image in images], answer), as_json=as_json)
+    show_answer(answer, tables.predictions([str(image) for image in images], answer), as_json=as_json)
     if not as_json:
-        _say(f"{answer['model']} version {answer['version']}, trial {answer['trial_id']}")
+        say(f"{answer['model']} version {answer['version']}, trial {answer['trial_id']}")
 
 
 @app.command()
@@ -176,7 +171,7 @@ def families(as_json: AsJson = False, url: Url = None) -> None:
     """Lists the model families."""
     with _client(url) as client:
         found = client.families()
-    _show(found, tables.named(found), as_json=as_json)
+    show_answer(found, tables.named(found), as_json=as_json)
 
 
 @app.command()
@@ -184,7 +179,7 @@ def datasets(as_json: AsJson = False, url: Url = None) -> None:
     """Lists the datasets."""
     with _client(url) as client:
         found = client.datasets()
-    _show(found, tables.named(found), as_json=as_json)
+    show_answer(found, tables.named(found), as_json=as_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -193,26 +188,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments, prog_name="sweepserve")
     except ClientError as error:
         hint = "; start it with `sweepserve up`, or say where it is with --url" if isinstance(error, NoAnswer) else ""
-        _complain(error.detail + hint)
-        for one in error.errors:
-            sys.stderr.write(f"  {one.get('pointer') or '/'}: {one.get('detail')}\n")
+        complain(error.detail + hint, [f"{one.get('pointer') or '/'}: {one.get('detail')}" for one in error.errors])
         sys.exit(1)
     except Refused as error:
-        _complain(str(error))
+        complain(str(error), error.faults)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _settings() -> Settings:
-    try:
-        return Settings.from_environment()
-    except ValueError as error:
-        raise Refused(str(error)) from error
-
-
 def _client(url: str | None) -> Client:
-    return Client(url or _settings().api_url)
+    return Client(url or settings().api_url)
 
 
 def _spec(file: str) -> dict[str, Any]:
@@ -236,51 +222,20 @@ def _watch(client: Client, sweep: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         state = sweep["state"]
         for event in client.watch(sweep["id"]):
-            _print_json(event, indent=None)
+            print_json(event, indent=None)
             state = event["data"]["state"] if event["kind"] == "sweep" else state
     else:
         try:
             watched = follow(sweep, client.watch(sweep["id"]), Console())
         except KeyboardInterrupt:
-            _say(f"{sweep['id']} goes on; follow it again with: sweepserve watch {sweep['id']}")
+            say(f"{sweep['id']} goes on; follow it again with: sweepserve watch {sweep['id']}")
             raise
         state = watched.state
         if (best := watched.best) is not None:
-            _say(f"best: trial {best['number']} with {watched.metric} {best['values'][0]:.4g}")
+            say(f"best: trial {best['number']} with {watched.metric} {best['values'][0]:.4g}")
     if state == "failed":
         raise typer.Exit(1)
 
 
 def _objective(sweep: dict[str, Any]) -> str:
     return str(sweep["spec"]["objectives"][0]["metric"])
-
-
-def _show(answer: Any, table: RenderableType, *, as_json: bool) -> None:
-    if as_json:
-        _print_json(answer)
-    else:
-        _print(table)
-
-
-def _print(what: RenderableType) -> None:
-    console = Console()
-    if console.is_terminal:
-        console.print(what, highlight=False)
-        return
-    console = Console(width=10_000)  # whoever reads a pipe wants whole lines, and no spaces at their ends
-    with console.capture() as captured:
-        console.print(what, highlight=False)
-    _say("\n".join(line.rstrip() for line in captured.get().splitlines()))
-
-
-def _print_json(answer: Any, *, indent: int | None = 2) -> None:
-    sys.stdout.write(json.dumps(answer, indent=indent, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"sweepserve: {text}\n")

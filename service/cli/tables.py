@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
@@ -80,6 +81,24 @@ def named(found: Iterable[Json]) -> Table:
     made = table("name", "what")
     for one in found:
         made.add_row(one["name"], escape(one["summary"]))
+    return made
+
+
+def stored(found: Iterable[Json]) -> Table:
+    """Datasets on this machine, a line each."""
+    made = table("name", "digest", "state", "images", "size", "settings")
+    for column in made.columns[:-1]:
+        column.no_wrap = True
+    for one in found:
+        settings = {key: value for key, value in (one["settings"] or {}).items() if key != "name" and value is not None}
+        made.add_row(
+            one["name"],
+            one["digest"],
+            "[green]whole[/]" if one["finished"] else "[yellow]unfinished[/]",
+            number(one["images"]),
+            decimal(one["bytes"]),
+            escape(point(settings)),
+        )
     return made
 
 

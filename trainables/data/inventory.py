@@ -51,10 +51,11 @@ def stored(root: Path) -> list[Stored]:
 
 
 def remove(dataset: Stored) -> None:
-    """Delete a dataset's folder, once nobody is making it. Trials that have it open keep what they mapped.
+    """Delete a dataset's folder. Trials that have it open keep what they mapped.
 
     Raises:
+        BlockingIOError: somebody is making it.
         OSError: the folder cannot be deleted.
     """
-    with locked(dataset.folder.with_name(f"{dataset.name}-{dataset.digest}.lock")):
+    with locked(dataset.folder.with_name(f"{dataset.name}-{dataset.digest}.lock"), wait=False):
         shutil.rmtree(dataset.folder)

@@ -9,9 +9,13 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that is this file; wait for whoever holds it. A process that ends, however it ends, lets go."""
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock that is this file; wait for whoever holds it. A process that ends, however it ends, lets go.
+
+    Raises:
+        BlockingIOError: somebody holds it, and `wait` is False.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
