@@ -12,8 +12,8 @@ def keep_freed_memory() -> None:
     """Makes this process reuse the memory of freed tensors; where the C library is not glibc, nothing happens.
 
     By default glibc gives large blocks back to the system at once, so every activation of every iteration begins
-    with page faults; benchmarks/results has what this saves. The process stays as large as it once was, until
-    `release_freed_memory`.
+    with page faults: 5 to 15 % of the CPU time of a narrow ResNet at 150 x 150. The process stays as large as it
+    once was, until `release_freed_memory`.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

@@ -15,8 +15,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 def uses_bfloat16(precision: Precision, device: torch.device, convolutions: Sequence[Convolution]) -> bool:
     """Whether a model made of these convolutions trains under bfloat16 autocast on the device.
 
-    `auto` says yes where the hardware has bfloat16 instructions (what torch offers elsewhere is slower than float32;
-    benchmarks/results has the numbers) and its gradients are right.
+    `auto` says yes where the hardware has bfloat16 instructions (what torch offers elsewhere is slower than float32)
+    and its gradients are right; benchmarks/training_throughput.py measures what that brings.
 
     Raises:
         ValueError: bfloat16 was asked for where its gradients are wrong.
