@@ -14,6 +14,7 @@ from service.adapters.pictures import draw, sweep_figures
 from service.domain import IllegalMove, Sweep, SweepState, Unavailable
 from service.driver.recorder import PAUSE_SECONDS, Recorder
 from service.driver.run import Run
+from service.driver.spread import spread
 from service.driver.tune import Engine
 from service.ports import Clock, Store
 from service.settings import Settings
@@ -150,7 +151,7 @@ def _prepare(sweep: Sweep, spec: SweepSpec, settings: Settings, recorder: Record
         )
 
     logger.info("loading the data: %s", data.name)
-    data.load(settings.data_root, progress)
+    data.load(settings.data_root, progress, spread())
 
 
 def _insist(ask: Callable[[], T], clock: Clock) -> T:

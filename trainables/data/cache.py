@@ -18,9 +18,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,15 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.dataset import Dataset, DatasetConfig, DataUnavailable, Progress, Split
-from trainables.data.journal import Block, Journal
+from trainables.data.journal import Block, Checksums, Journal
 from trainables.data.lock import locked
+from trainables.data.spread import Spread, over_threads
 
 FORMAT = 1
 BLOCK_IMAGES = 500
 
 Make = Callable[[str, int, int], Split]
-"""Images and targets `start` to `stop` of a split, whatever was made before; called from several threads."""
+"""Images and targets `start` to `stop` of a split, whatever was made before; by any thread or process."""
 
 
 def cached(
@@ -44,6 +45,7 @@ def cached(
     counts: Mapping[str, int],
     begin: Callable[[], Make],
     progress: Progress | None = None,
+    spread: Spread = over_threads,
 ) -> Dataset:
     """The dataset of `config` under `root`, made if it is not there whole.
 
@@ -53,6 +55,7 @@ def cached(
         counts: images in `train`, `validation` and `test`.
         begin: called if there is something to make; what it gives makes any range of a split.
         progress: told of the images done; not called when there is nothing to make.
+        spread: shares the work out.
 
     Raises:
         DataUnavailable: `root` cannot be written, or its disk has no room.
@@ -63,7 +66,7 @@ def cached(
         try:
             with locked(folder.with_name(folder.name + ".lock")):
                 if not store.is_whole():
-                    store.make(begin(), progress or _tell_nobody)
+                    store.make(begin(), progress or _tell_nobody, spread)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 size = sum(file.size for file in store.files) / 2**20
@@ -160,41 +163,34 @@ class _Store:
         stats = {file.name: (self.folder / file.name).stat() for file in self.files}
         return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
-    def make(self, make: Make, progress: Progress) -> None:
+    def make(self, make: Make, progress: Progress, spread: Spread) -> None:
         """Write the blocks that the journal of an interrupted run does not hold, then give the folder its name."""
-        partial = self.folder.with_name(self.folder.name + ".partial")
+        folder = self.folder.with_name(self.folder.name + ".partial")
         shutil.rmtree(self.folder, ignore_errors=True)  # it is there only when it is not whole
-        if not self._has_begun(partial):
-            self._begin(partial)
+        if not self._has_begun(folder):
+            self._begin(folder)
         blocks = [
             (split, start, min(start + BLOCK_IMAGES, n))
             for split, n in self.counts.items()
             for start in range(0, n, BLOCK_IMAGES)
         ]
-        with closing(Journal(partial / "journal.jsonl")) as journal:
+        with closing(Journal(folder / "journal.jsonl")) as journal:
             missing = [block for block in blocks if block not in journal.blocks]
             total = sum(self.counts.values())
             done = total - sum(stop - start for _, start, stop in missing)
             progress(done, total)
-            with ThreadPoolExecutor(_cpus()) as pool:
-                running = {pool.submit(self._write_block, partial, make, block, journal): block for block in missing}
-                try:
-                    for future in as_completed(running):
-                        future.result()
-                        _, start, stop = running[future]
-                        done += stop - start
-                        progress(done, total)
-                except BaseException:
-                    pool.shutdown(cancel_futures=True)  # the blocks in hand are finished and noted
-                    raise
+            for block, checksums in spread(partial(self._write_block, folder, make), missing):
+                journal.add(block, checksums)
+                done += block[2] - block[1]
+                progress(done, total)
             hashes = {
                 file.name: [journal.blocks[block][file.name] for block in blocks if block[0] == file.split]
                 for file in self.files
             }
         header = {"format": FORMAT, "config": self.config, "block_images": BLOCK_IMAGES, "blocks": hashes}
-        _write_whole(partial / "header.json", json.dumps(header).encode())
-        (partial / "journal.jsonl").unlink()
-        partial.rename(self.folder)
+        _write_whole(folder / "header.json", json.dumps(header).encode())
+        (folder / "journal.jsonl").unlink()
+        folder.rename(self.folder)
         _write_whole(self.folder / "verified.json", json.dumps(self._stamp()).encode())
 
     def _has_begun(self, partial: Path) -> bool:
@@ -211,7 +207,7 @@ class _Store:
                 out.write(file.head)
                 os.posix_fallocate(out.fileno(), 0, file.size)  # a disk without room says so before any work
 
-    def _write_block(self, partial: Path, make: Make, block: Block, journal: Journal) -> None:
+    def _write_block(self, folder: Path, make: Make, block: Block) -> Checksums:
         split, start, stop = block
         made = make(split, start, stop)
         checksums = {}
@@ -219,13 +215,13 @@ class _Store:
             array = np.asarray(getattr(made, file.array), dtype=file.dtype)
             assert array.shape == (stop - start, *file.shape[1:]), f"{file.name}: made {array.shape}"
             data = array.tobytes()
-            with (partial / file.name).open("r+b") as out:
+            with (folder / file.name).open("r+b") as out:
                 out.seek(len(file.head) + start * file.item_bytes)
                 out.write(data)
                 out.flush()
                 os.fdatasync(out.fileno())
             checksums[file.name] = hashlib.sha256(data).hexdigest()
-        journal.add(block, checksums)
+        return checksums
 
 
 def _hashes(path: Path, file: _File, block_images: int) -> list[str]:
@@ -248,7 +244,3 @@ def _write_whole(path: Path, data: bytes) -> None:
 
 def _tell_nobody(done: int, total: int) -> None:
     del done, total
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0))

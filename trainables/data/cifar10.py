@@ -21,6 +21,7 @@ from trainables.data.cache import Make, cached
 from trainables.data.dataset import Dataset, DatasetConfig, DataUnavailable, Progress
 from trainables.data.published import Published, obtain
 from trainables.data.sampling import share_out
+from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
 from trainables.tasks import Classification
 
@@ -76,7 +77,7 @@ class CIFAR10(DatasetConfig):
         if self.train + self.validation > TRAINING:
             yield "train", f"need train + validation <= {TRAINING}, got {self.train + self.validation}"
 
-    def load(self, root: Path, progress: Progress | None = None) -> Dataset:
+    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
         """The three splits; the files are read (or downloaded) only if the dataset was not made before."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
 
@@ -88,7 +89,7 @@ class CIFAR10(DatasetConfig):
             labels = np.concatenate([labels for _, labels in batches])
             return share_out((images, labels), read_records(*test), counts=counts, seed=self.seed)
 
-        return cached(self, root, counts, begin, progress)
+        return cached(self, root, counts, begin, progress, spread)
 
 
 def read_records(origin: str, data: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.config import Config, setting
+from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
 from trainables.tasks import Task
 
@@ -72,8 +73,13 @@ class DatasetConfig(Config):
         """How one of its images becomes a model's input."""
 
     @abstractmethod
-    def load(self, root: Path, progress: Progress | None = None) -> Dataset:
+    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
         """The dataset, made under `root` first if it is not there yet; its arrays are memory-mapped.
+
+        Args:
+            root: the folder of all datasets.
+            progress: told of the images done.
+            spread: shares the making out.
 
         Raises:
             DataUnavailable: files that must be there are not and cannot be fetched, or `root` cannot hold them.

@@ -17,6 +17,7 @@ from trainables.config import setting
 from trainables.data.cache import Make, cached
 from trainables.data.dataset import Dataset, DatasetConfig, Progress, Split
 from trainables.data.sampling import order
+from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
 from trainables.tasks import Classification
 
@@ -57,7 +58,7 @@ class Digits(DatasetConfig):
         if total > IMAGES:
             yield "train", f"need train + validation + test <= {IMAGES}, got {total}"
 
-    def load(self, root: Path, progress: Progress | None = None) -> Dataset:
+    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
         """The three splits; no image is in two of them."""
         starts = {"train": 0, "validation": self.train, "test": self.train + self.validation}
 
@@ -76,4 +77,4 @@ class Digits(DatasetConfig):
             return make
 
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return cached(self, root, counts, begin, progress)
+        return cached(self, root, counts, begin, progress, spread)

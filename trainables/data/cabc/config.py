@@ -18,6 +18,7 @@ from trainables.config import setting
 from trainables.data.cabc.difficulty import DIFFICULTIES
 from trainables.data.cache import cached
 from trainables.data.dataset import Dataset, DatasetConfig, Progress, Split
+from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
 from trainables.tasks import Classification
 
@@ -62,10 +63,10 @@ class ClutteredABC(DatasetConfig):
             height=self.image_size, width=self.image_size, interpolation=self.resize, mean=(0.5,), std=(1.0,)
         )
 
-    def load(self, root: Path, progress: Progress | None = None) -> Dataset:
+    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
         """The three splits. Image i of a split is the same whatever the splits' sizes."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return cached(self, root, counts, lambda: self.make, progress)
+        return cached(self, root, counts, lambda: self.make, progress, spread)
 
     def make(self, split: str, start: int, stop: int) -> Split:
         """Images `start` to `stop` of a split."""

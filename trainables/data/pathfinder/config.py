@@ -19,6 +19,7 @@ from trainables.config import setting
 from trainables.data.cache import Make, cached
 from trainables.data.dataset import Dataset, DatasetConfig, Progress, Split
 from trainables.data.pathfinder.frame import PRESETS, Frame
+from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
 from trainables.tasks import Classification
 
@@ -95,7 +96,7 @@ class Pathfinder(DatasetConfig):
         if self.path_length > room:
             yield "path_length", f"need <= {int(room)}, or two paths do not fit in the window, got {self.path_length}"
 
-    def load(self, root: Path, progress: Progress | None = None) -> Dataset:
+    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
         """The three splits. Image i of a split is the same whatever the splits' sizes.
 
         Raises:
@@ -107,7 +108,7 @@ class Pathfinder(DatasetConfig):
             self.scene("train", 0)  # compiled, and distances matched, before many threads want it at once
             return self.make
 
-        return cached(self, root, counts, begin, progress)
+        return cached(self, root, counts, begin, progress, spread)
 
     def make(self, split: str, start: int, stop: int) -> Split:
         """Images `start` to `stop` of a split."""
