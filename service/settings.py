@@ -20,6 +20,8 @@ class Settings:
     host: str = "127.0.0.1"
     """Where the API listens."""
     port: int = 8000
+    allowed_hosts: str = ""
+    """Names by which requests may ask for the API, with commas; empty: loopback's if it listens there, else any."""
     mlflow_host: str = "127.0.0.1"
     """Where the embedded MLflow server listens."""
     mlflow_port: int = 5000

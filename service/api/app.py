@@ -16,6 +16,7 @@ from fastapi_offline import FastAPIOffline
 from service import sweeps, tracking
 from service.api.background import Loop
 from service.api.body_limit import BodyLimit
+from service.api.known_hosts import KnownHosts
 from service.api.parts import Parts
 from service.api.problems import MEDIA_TYPE, Problem, handle_errors
 from service.api.routes import datasets, families, health, models
@@ -65,6 +66,7 @@ def create_app(
     app.add_api_route("/", _front_door, include_in_schema=False)
     handle_errors(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(KnownHosts, host=settings.host, others=settings.allowed_hosts.replace(",", " ").split())
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -151,7 +151,7 @@ def _make_service(portal: anyio.from_thread.BlockingPortal, tmp_path: Path) -> I
             predictors=Predictors(store),
         )
         transport = _Wire(app, portal)
-        clients.append(httpx.Client(transport=transport, base_url="http://api"))
+        clients.append(httpx.Client(transport=transport, base_url="http://127.0.0.1"))
         return Service(store, launcher, tracker, clock, chosen, app, transport, clients[-1], tmp_path)
 
     yield make

@@ -22,7 +22,7 @@ IMAGE = bytes(cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (16
 
 @pytest.fixture(name="client")
 def _client(service: Any) -> Iterator[Client]:
-    with Client("http://api", transport=service.transport) as client:
+    with Client("http://127.0.0.1", transport=service.transport) as client:
         yield client
 
 
@@ -116,7 +116,7 @@ def test_a_sweep_is_watched_to_its_end(service: Any) -> None:
         service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
 
     steps = iter([lambda: service.trial(sweep, 0, value=0.5), finish])
-    client = Client("http://api", transport=service.transport, sleep=lambda _: next(steps)())
+    client = Client("http://127.0.0.1", transport=service.transport, sleep=lambda _: next(steps)())
     watched = list(client.watch(sweep.id))
     client.close()
     assert [event["number"] for event in watched] == list(range(1, 10))
@@ -129,7 +129,7 @@ def test_watching_outlives_a_service_that_comes_back(service: Any) -> None:
     service.trial(sweep, 0, value=0.5)
     service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
     transport = _Flaky(service.transport, fails=lambda asked: asked in (3, 4, 6))
-    client = Client("http://api", transport=transport, sleep=lambda _: None)
+    client = Client("http://127.0.0.1", transport=transport, sleep=lambda _: None)
     assert [event["number"] for event in client.watch(sweep.id)] == [1, 2, 3, 4, 5, 6]
     client.close()
 
@@ -139,12 +139,12 @@ def test_watching_gives_up_on_a_service_that_stays_away(service: Any) -> None:
     sweep = service.running()
     slept: list[float] = []
     transport = _Flaky(service.transport, fails=lambda asked: asked > 3)
-    client = Client("http://api", transport=transport, sleep=slept.append)
+    client = Client("http://127.0.0.1", transport=transport, sleep=slept.append)
     with pytest.raises(NoAnswer, match="unplugged"):
         list(client.watch(sweep.id, every=1))
     assert PATIENCE <= sum(slept) <= PATIENCE + 2
     client.close()
-    client = Client("http://api", transport=service.transport, sleep=slept.append)
+    client = Client("http://127.0.0.1", transport=service.transport, sleep=slept.append)
     with pytest.raises(ClientError, match="nonesuch"):
         next(client.watch("nonesuch"))
     client.close()
