@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -57,7 +58,7 @@ def drive(sweep_id: str, *, store: Store, settings: Settings, clock: Clock) -> S
         recorder=recorder,
         clock=clock,
     )
-    engine = Engine(run, spec.resources, prepare=lambda: _prepare(sweep, spec, settings, recorder, clock))
+    engine = Engine(run, spec.resources, prepare=lambda: _prepare(run, sweep, spec, settings, recorder, clock))
     state, reason = _watch(engine, run, lambda: ending(store, sweep, spec.stop.time_budget_seconds, clock))
     recorder.close()
     _draw(store, sweep_id, spec, settings.pictures(sweep_id))
@@ -132,7 +133,11 @@ def _draw(store: Store, sweep_id: str, spec: SweepSpec, folder: Path) -> None:
         logger.exception("the sweep has no pictures")
 
 
-def _prepare(sweep: Sweep, spec: SweepSpec, settings: Settings, recorder: Recorder, clock: Clock) -> None:
+class _Stopped(Exception):  # noqa: N818 - it is no error
+    """The sweep ends while its data are being made."""
+
+
+def _prepare(run: Run, sweep: Sweep, spec: SweepSpec, settings: Settings, recorder: Recorder, clock: Clock) -> None:
     """Makes the dataset, once for all trials. Where data settings are searched, each trial sees to its own."""
     if any(name.startswith("data.") for name in spec.space):
         return
@@ -141,6 +146,8 @@ def _prepare(sweep: Sweep, spec: SweepSpec, settings: Settings, recorder: Record
 
     def progress(done: int, total: int) -> None:
         nonlocal told
+        if run.stopping:
+            raise _Stopped
         now = time.monotonic()
         if done < total and now - told < PROGRESS_SECONDS:
             return
@@ -151,7 +158,8 @@ def _prepare(sweep: Sweep, spec: SweepSpec, settings: Settings, recorder: Record
         )
 
     logger.info("loading the data: %s", data.name)
-    data.load(settings.data_root, progress, spread())
+    with suppress(_Stopped):
+        data.load(settings.data_root, progress, spread())
 
 
 def _insist(ask: Callable[[], T], clock: Clock) -> T:

@@ -154,6 +154,8 @@ class Engine:
         request = {"cpu": self._resources.cpus, "gpu": self._resources.gpus}
         try:
             self._prepare()
+            if self._run.stopping:
+                return
             with tempfile.TemporaryDirectory(prefix="sweepserve-tune-") as folder:
                 tune.Tuner(
                     tune.with_resources(TrialTrainable, request),

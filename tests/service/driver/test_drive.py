@@ -20,6 +20,7 @@ from service.adapters.sql_store import SqlStore
 from service.domain import Sweep, SweepState, TrialState
 from service.settings import Settings
 from service.spec import SweepSpec
+from trainables.data.inventory import stored
 
 pytestmark = pytest.mark.slow
 SWEEP = "aaaabbbb"
@@ -196,3 +197,16 @@ def test_data_that_cannot_be_made_fail_the_sweep(lab: Lab) -> None:
     assert sweep.state is SweepState.FAILED
     assert str(lab.settings.data_root) in sweep.reason
     assert lab.store.trials(SWEEP) == []
+
+
+def test_stop_ends_a_sweep_whose_data_are_being_made(lab: Lab) -> None:
+    """The driver ends with the blocks in hand; they are kept."""
+    lab.submit(data={"name": "pathfinder", "train": 200_000, "image_size": 32})  # a minute and more, if it is not ended
+    driver = lab.drive()
+    lab.until(lambda: any(event.kind == "progress" and event.data["done"] for event in lab.store.events(SWEEP)))
+    lab.store.move_sweep(SWEEP, SweepState.STOPPING, at=SystemClock().now())
+    assert driver.wait(timeout=20) == 0
+    assert lab.store.sweep(SWEEP).state is SweepState.STOPPED
+    (unfinished,) = stored(lab.settings.data_root)
+    assert not unfinished.finished
+    assert "Traceback" not in lab.log.read_text()
