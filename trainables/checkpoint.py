@@ -2,7 +2,7 @@
 
 checkpoint-000007/
   checkpoint.json       SHA-256 of every other file
-  state.json            step and metrics (NaN and Infinity as Python's json writes them)
+  state.json            the trial, and the metrics of every step (NaN and Infinity as Python's json writes them)
   state.safetensors     weights/<name>, optimizer/<number>.<name>
   model/                the saved model with the best weights so far; absent while there are none
 """
@@ -20,7 +20,7 @@ from trainables.saved_model import WEIGHTS, model_files
 from trainables.training import Training
 from trainables.training_state import TrainingState
 
-FORMAT = "sweepserve-checkpoint-1"
+FORMAT = "sweepserve-checkpoint-2"
 MODEL = "model"
 _INDEX, _VALUES, _TENSORS = "checkpoint.json", "state.json", "state.safetensors"
 _STEM = "checkpoint-"
@@ -50,20 +50,27 @@ def read(path: Path) -> TrainingState:
 
     files = _checked_files(path)
     values = json.loads(files[_VALUES])
+    history = {int(step): metrics for step, metrics in values.pop("history").items()}
     tensors = load(files[_TENSORS])
     best = files.get(f"{MODEL}/{WEIGHTS}")
     return TrainingState(
         **values,
+        history=history,
         weights={name.removeprefix("weights/"): t for name, t in tensors.items() if name.startswith("weights/")},
         optimizer={name.removeprefix("optimizer/"): t for name, t in tensors.items() if name.startswith("optimizer/")},
         best_weights=load(best) if best is not None else {},
     )
 
 
+def newest_first(folder: Path) -> list[Path]:
+    """All checkpoints in a trial's folder, whole or not."""
+    found = [path for path in folder.glob(f"{_STEM}*") if re.fullmatch(rf"{_STEM}\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(_STEM)), reverse=True)
+
+
 def latest(folder: Path) -> Path | None:
     """The newest checkpoint in a trial's folder that is whole, or None."""
-    found = [path for path in folder.glob(f"{_STEM}*") if re.fullmatch(rf"{_STEM}\d+", path.name)]
-    for path in sorted(found, key=lambda path: int(path.name.removeprefix(_STEM)), reverse=True):
+    for path in newest_first(folder):
         try:
             _checked_files(path)
         except CorruptCheckpoint:
@@ -77,8 +84,9 @@ def _files(training: Training) -> dict[str, bytes]:
 
     state = training.state()
     values = {
+        "trial": state.trial,
         "step": state.step,
-        "metrics": state.metrics,
+        "history": state.history,
         "best_step": state.best_step,
         "best_metrics": state.best_metrics,
     }

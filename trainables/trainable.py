@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, final
@@ -28,7 +29,9 @@ class TrialSettings(TypedDict):
     trial: dict[str, Any]
     """`TrialConfig.to_dict()`."""
     checkpoint: str | None
-    """The checkpoint to continue from; where it is None, lost or corrupt: the newest whole one in `folder`."""
+    """The checkpoint to continue from; where it is None or of no use: the newest one in `folder` that is."""
+    step: int
+    """The last step that was reported before; 0 if none was."""
     folder: str
     """Where the trial keeps its checkpoints."""
     data_root: str
@@ -45,7 +48,7 @@ class Report(TypedDict):
     checkpoint: str
     """The folder from which the trial continues after this step; the kept weights are in its `model/`."""
     best_step: int | None
-    """The step whose weights are kept; None while there is none."""
+    """The step whose weights are kept in `checkpoint`; None while there is none."""
     best_metrics: Mapping[str, float]
     """Of that step."""
     finished: str | None
@@ -58,8 +61,9 @@ class Report(TypedDict):
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations are not read
     """A trial as a Tune actor: a step is one of the training and its checkpoint, so what is reported is on disk.
 
-    A trial that continues first reports the step of its checkpoint again, without training, because the driver that
-    asked for it may have died before it heard the answer. Reports are idempotent by (trial, step).
+    A trial that continues first reports, a step each and without training, what its checkpoint has and the store has
+    not: the last driver may have died before the store answered it. The checkpoint's own step is always reported, since
+    the trial's end may follow from it. Reports are idempotent by (trial, step).
     """
 
     _dataset: Dataset | None = None
@@ -72,24 +76,29 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         keep_freed_memory()
         self._folder = Path(config["folder"])
         self._training = Training(trial, self._load(trial, config["data_root"]), device=_device())
-        self._unreported = _continue(self._training, config["checkpoint"], self._folder)
+        self._path = _continue(self._training, config["checkpoint"], self._folder)
+        newest = self._training.step
+        self._untold = deque(range(min(config["step"] + 1, newest), newest + 1) if self._path else ())
 
     def step(self) -> dict[str, Any]:
         """One step: `{"report": Report, "done": bool}`."""
-        training, path, self._unreported = self._training, self._unreported, None
-        if path is None:
+        training = self._training
+        if not self._untold:
             training.advance()
-            path = checkpoint.write(self._folder, training)
+            self._path = checkpoint.write(self._folder, training)
+            self._untold.append(training.step)
+        step = self._untold.popleft()
+        newest = step == training.step
         report = Report(
-            step=training.step,
-            metrics=dict(training.metrics),
-            checkpoint=str(path),
+            step=step,
+            metrics=dict(training.history[step]),
+            checkpoint=str(self._path),
             best_step=training.best_step,
             best_metrics=dict(training.best_metrics),
-            finished=training.finished,
-            diverged=training.diverged,
+            finished=training.finished if newest else None,
+            diverged=newest and training.diverged,
         )
-        return {"report": report, "done": training.finished is not None}
+        return {"report": report, "done": report["finished"] is not None}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the trial's checkpoint into a folder of Tune's."""
@@ -105,7 +114,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         if path is None:
             raise checkpoint.CorruptCheckpoint(f"need a whole checkpoint in {checkpoint_dir}, found none")
         self._training.restore(checkpoint.read(path))
-        self._unreported = None
+        self._untold.clear()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Turns this warm actor to another trial; data that are the same stay loaded."""
@@ -128,18 +137,22 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
 
 
 def _continue(training: Training, named: str | None, folder: Path) -> Path | None:
-    """Restores the training from the named checkpoint, else from the newest whole one; None: there is neither."""
-    if named is not None:
+    """Restores the training from the named checkpoint, else from the newest that is of use; None: there is none.
+
+    Checkpoints that are not whole are passed over, and so are another trial's: the store may never have heard of a
+    trial that has a folder, and then its id is given again, to another point.
+    """
+    for path in [*([Path(named)] if named is not None else []), *checkpoint.newest_first(folder)]:
         try:
-            training.restore(checkpoint.read(Path(named)))
+            state = checkpoint.read(path)
         except checkpoint.CorruptCheckpoint as error:
             logger.warning("looking for another checkpoint: %s", error)
-        else:
-            return Path(named)
-    path = checkpoint.latest(folder)
-    if path is not None:
-        training.restore(checkpoint.read(path))
-    return path
+            continue
+        if state.trial == training.config.to_dict():
+            training.restore(state)
+            return path
+        logger.warning("looking for another checkpoint: %s is of a trial with other settings", path)
+    return None
 
 
 def _device() -> torch.device:

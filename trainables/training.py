@@ -62,8 +62,8 @@ class Training:
         self.budget = Budget.of(config.train, len(dataset.train))
         self.step = 0
         """Steps done: epochs, or stretches of `train.validate_every` iterations."""
-        self.metrics: Mapping[str, float] = {}
-        """Of the newest step; empty before the first."""
+        self.history: dict[int, Mapping[str, float]] = {}
+        """The metrics of each step that was done."""
         self.best_step: int | None = None
         """The step whose weights are kept; None until one has been measured."""
         self.best_metrics: Mapping[str, float] = {}
@@ -83,6 +83,11 @@ class Training:
         }
         self.model = model.to(device).to(memory_format=self._layout)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(config.train, self.model)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Of the newest step; empty before the first."""
+        return self.history.get(self.step, {})
 
     @property
     def diverged(self) -> bool:
@@ -123,7 +128,7 @@ class Training:
         with layers_seeded(self.config.train.seed, self.step, self.device):
             metrics = self._train_step()
         metrics |= self._evaluate("validation", self._validation, self.model.state_dict())
-        self.metrics = metrics = {**metrics, **self._cost}
+        self.history[self.step] = metrics = {**metrics, **self._cost}
         if self._is_best():
             self.best_step, self.best_metrics = self.step, dict(metrics)
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -138,8 +143,9 @@ class Training:
     def state(self) -> TrainingState:
         """A copy of all that `restore` needs."""
         return TrainingState(
+            trial=self.config.to_dict(),
             step=self.step,
-            metrics=dict(self.metrics),
+            history={step: dict(metrics) for step, metrics in self.history.items()},
             best_step=self.best_step,
             best_metrics=dict(self.best_metrics),
             weights=copies(self.model.state_dict()),
@@ -153,7 +159,8 @@ class Training:
         Raises:
             RuntimeError: the weights are not those of this trial's model.
         """
-        self.step, self.metrics = state.step, dict(state.metrics)
+        self.step = state.step
+        self.history = {step: dict(metrics) for step, metrics in state.history.items()}
         self.best_step, self.best_metrics = state.best_step, dict(state.best_metrics)
         self.model.load_state_dict(dict(state.weights))
         like = self.model.state_dict()

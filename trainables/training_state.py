@@ -15,8 +15,11 @@ from torch import Tensor
 class TrainingState:
     """What continues a training exactly; tensors are on the CPU and shared with nobody."""
 
+    trial: Mapping[str, Any]
+    """`TrialConfig.to_dict()` of the trial that was trained."""
     step: int
-    metrics: Mapping[str, float]
+    history: Mapping[int, Mapping[str, float]]
+    """The metrics of each step that was done."""
     best_step: int | None
     best_metrics: Mapping[str, float]
     weights: Mapping[str, Tensor]
@@ -25,6 +28,11 @@ class TrainingState:
     """By `<number of the parameter>.<name>`, as in `3.exp_avg`."""
     best_weights: Mapping[str, Tensor]
     """The module's state dict at `best_step`; empty while there is none."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Of the newest step; empty before the first."""
+        return self.history.get(self.step, {})
 
 
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

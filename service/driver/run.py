@@ -98,6 +98,7 @@ class Run:
                 sweep_id=trial.sweep_id,
                 trial=self._spec.trial(trial.point).to_dict(),
                 checkpoint=trial.checkpoint,
+                step=trial.step,
                 folder=str(self._folder / trial.id),
                 data_root=str(self._data_root),
                 cpus=self._spec.resources.cpus,

@@ -34,6 +34,8 @@ def test_continuing_from_disk_is_exact(optimizer: str, make_training: Callable[.
     assert (one.step, one.best_step) == (other.step, other.best_step)
     for name in set(one.metrics) - VOLATILE:
         assert one.metrics[name] == other.metrics[name], name
+    assert list(other.history) == [1, 2, 3, 4, 5, 6]
+    assert other.trial == second.config.to_dict()
 
 
 def test_the_newest_replaces_the_others(make_training: Callable[..., Training], tmp_path: Path) -> None:

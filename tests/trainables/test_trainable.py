@@ -24,7 +24,9 @@ MakeConfig = Callable[..., dict[str, Any]]
 
 @pytest.fixture(name="make_config")
 def _make_config(tmp_path: Path) -> MakeConfig:
-    def make(trial_id: str = "aaaaaaaa-0000", checkpoint: str | None = None, **train: Any) -> dict[str, Any]:
+    def make(
+        trial_id: str = "aaaaaaaa-0000", checkpoint: str | None = None, step: int = 0, **train: Any
+    ) -> dict[str, Any]:
         return {
             "trial_id": trial_id,
             "sweep_id": "aaaaaaaa",
@@ -35,6 +37,7 @@ def _make_config(tmp_path: Path) -> MakeConfig:
                 "data": {"name": "digits", "image_size": 16, "train": 96, "validation": 40, "test": 40},
             },
             "checkpoint": checkpoint,
+            "step": step,
             "folder": str(tmp_path / "trials" / trial_id),
             "data_root": str(tmp_path / "data"),
             "cpus": 1,
@@ -90,7 +93,7 @@ def test_a_trial_continues_from_its_checkpoint(start: Callable[..., TrialTrainab
     kept = Path(reports[1]["checkpoint"])
     moved = shutil.copytree(kept, kept.parent.parent / "elsewhere")
     last = first.train()["report"]
-    second = start(make_config(checkpoint=str(moved)))
+    second = start(make_config(checkpoint=str(moved), step=2))
     again = second.train()["report"]
     assert again == {**reports[1], "checkpoint": str(moved)}
     assert lasting(second.train()["report"]) == lasting(last)
@@ -105,8 +108,51 @@ def test_the_newest_whole_checkpoint_stands_in(
     reports = [first.train()["report"] for _ in range(2)]
     if named == "broken":
         (tmp_path / "broken").mkdir()
-    second = start(make_config(checkpoint=None if named == "nothing" else str(tmp_path / named)))
+    second = start(make_config(checkpoint=None if named == "nothing" else str(tmp_path / named), step=2))
     assert second.train()["report"] == reports[1]
+
+
+@pytest.mark.parametrize("known", [0, 1, 2, 3])
+def test_steps_that_the_store_does_not_have_are_told_in_order(
+    known: int, start: Callable[..., TrialTrainable], make_config: MakeConfig
+) -> None:
+    """A report each, as measured then and with the newest checkpoint; the last one says that the trial is done."""
+    first = start(make_config(optimizer="sgd"))
+    told = [first.train()["report"] for _ in range(3)]
+    second = start(make_config(step=known, optimizer="sgd"))
+    again = [second.train() for _ in range(min(known, 2), 3)]
+    kept = {name: told[2][name] for name in ("checkpoint", "best_step", "best_metrics")}
+    assert [result["report"] for result in again] == [{**report, **kept} for report in told[min(known, 2) :]]
+    assert [result["done"] for result in again] == [False] * (len(again) - 1) + [True]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_another_trials_checkpoint_is_not_continued(
+    named: bool, start: Callable[..., TrialTrainable], make_config: MakeConfig
+) -> None:
+    """An id that is given again, to a point of the same shapes, starts afresh and leaves nothing of the old one."""
+    other = start(make_config(seed=5))
+    path = [other.train()["report"]["checkpoint"] for _ in range(2)][-1]
+    trial = start(make_config(checkpoint=path if named else None, seed=3))
+    fresh = start(make_config("aaaaaaaa-0001", seed=3))
+    report, expected = trial.train()["report"], fresh.train()["report"]
+    assert lasting(report) == lasting(expected)
+    assert not Path(path).exists()
+    mine, theirs = (load_model(Path(each["checkpoint"]) / "model") for each in (report, expected))
+    assert mine.trial["train"]["seed"] == 3
+    weights = theirs.module.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in mine.module.state_dict().items())
+
+
+def test_the_own_checkpoint_is_found_behind_another_trials(
+    start: Callable[..., TrialTrainable], make_config: MakeConfig
+) -> None:
+    """A writer that died before it removed the other trial's, newer checkpoint has not lost its own."""
+    other = start(make_config("aaaaaaaa-0001", seed=5))
+    left = Path([other.train()["report"]["checkpoint"] for _ in range(2)][-1])
+    report = start(make_config(seed=3)).train()["report"]
+    shutil.copytree(left, Path(report["checkpoint"]).parent / left.name)
+    assert start(make_config(seed=3, step=1)).train()["report"] == report
 
 
 def test_a_finished_trial_is_told_again_and_not_trained(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from service.adapters.memory import ManualClock, MemoryStore
 from service.domain import Sweep, SweepState, Trial, TrialState
 from service.driver.recorder import Recorder
 from service.driver.run import DEATHS, Run
 from service.spec import SweepSpec
-from trainables.trainable import Report, TrialSettings
+from trainables.trainable import Report, TrialSettings, TrialTrainable
 
 SPEC = {
     "name": "little",
@@ -158,7 +160,7 @@ def test_a_lost_worker_goes_on_from_its_checkpoint(harness: Harness) -> None:
     harness.report(first["trial_id"], 2, 0.5)
     harness.run.lose(first["trial_id"], "killed")
     again = harness.start()
-    assert again == {**first, "checkpoint": str(harness.folder / "s-0000" / "checkpoint-000002")}
+    assert again == {**first, "checkpoint": str(harness.folder / "s-0000" / "checkpoint-000002"), "step": 2}
     assert len(harness.trials()) == 1
 
 
@@ -216,3 +218,43 @@ def test_the_next_driver_takes_over_where_the_last_one_died(harness: Harness) ->
     harness.trials()
     steps = [(m.trial_id, m.step) for m in harness.store.measurements("s")]
     assert steps == [(finished, 1), (running, 1), (running, 2)]
+
+
+def test_steps_that_never_reached_the_store_arrive_with_the_next_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store did not answer while a driver trained and died: the next one's store gets each step, once."""
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    harness = Harness(
+        tmp_path,
+        data={"name": "digits", "image_size": 16, "train": 96, "validation": 40, "test": 40},
+        fixed={"model.channels": [2, 4, 4, 4], "train.max_epochs": 4},
+        stop={"pruner": "asha"},
+    )
+    first, rival = harness.start(), harness.start()
+    harness.recorder.close()  # the store knows both trials, and from here on nothing
+    harness.run._recorder = silent = Recorder(harness.store, harness.clock)
+    answers = threading.Event()
+    silent.put(lambda store: answers.wait())
+    worker = TrialTrainable(dict(first))
+    told = [worker.train()["report"] for _ in range(3)]
+    assert not any(harness.run.report(first["trial_id"], report) for report in told)
+    assert harness.store.measurements("s") == []
+
+    harness.again()
+    again = harness.start()
+    assert again == first
+    worker = TrialTrainable(dict(again))
+    results = [worker.train()["report"] for _ in range(4)]
+    assert not any(harness.run.report(first["trial_id"], report) for report in results[:3])
+    assert harness.start() == rival
+    assert harness.report(rival["trial_id"], 1, 0.0)  # behind the first step of the trial that was told again
+    assert harness.run.report(first["trial_id"], results[3])
+    assert [trial.state for trial in harness.trials()] == [TrialState.COMPLETED, TrialState.PRUNED]
+    measured = harness.store.measurements("s", trial_id=first["trial_id"])
+    assert [m.step for m in measured] == [1, 2, 3, 4]
+    assert [m.metrics for m in measured[:3]] == [report["metrics"] for report in told]
+    answers.set()
+    silent.close()
+    assert harness.store.measurements("s", trial_id=first["trial_id"]) == measured
