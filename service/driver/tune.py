@@ -7,7 +7,7 @@ import os
 import pickle
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 from weakref import WeakValueDictionary
@@ -153,6 +153,9 @@ class Engine:
         names: dict[str, str] = {}
         request = {"cpu": self._resources.cpus, "gpu": self._resources.gpus}
         try:
+            self.error = misfit(ray.nodes(), self._resources)
+            if self.error is not None:
+                return
             self._prepare()
             if self._run.stopping:
                 return
@@ -179,8 +182,28 @@ class Engine:
             self.error = _last_line(str(error)) or type(error).__name__
 
 
+def misfit(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> str | None:
+    """Why no living node can ever hold one trial; None: one can, be it busy or not.
+
+    Only nodes that are there count: a cluster that grows on demand would first have to be asked for one that fits.
+
+    Args:
+        nodes: as `ray.nodes()` gives them.
+        resources: of one trial.
+    """
+    needs = {"CPU": resources.cpus, "GPU": resources.gpus}
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    if any(all(node.get(name, 0) >= amount for name, amount in needs.items()) for node in alive):
+        return None
+    for name, amount in needs.items():
+        largest = max((node.get(name, 0) for node in alive), default=0)
+        if largest < amount:
+            return f"a trial needs {amount:g} {name}; the largest node has {largest:g}"
+    return f"a trial needs {resources.cpus:g} CPU and {resources.gpus:g} GPU; no node has both"
+
+
 def _capacity(resources: Resources) -> int:
-    """How many trials the cluster can run at a time; at least one is asked for, which makes a cluster grow that can."""
+    """How many trials the cluster can run at a time; one where it lost the last node for it, which may come back."""
     cluster = ray.cluster_resources()
     needs = {"CPU": resources.cpus, "GPU": resources.gpus}
     return max(1, min(int(cluster.get(name, 0) / amount + 1e-9) for name, amount in needs.items() if amount > 0))
