@@ -92,12 +92,16 @@ class Settings:
 
     @property
     def sweeps_root(self) -> Path:
-        """Checkpoints and pictures, a folder a sweep. On a cluster every node must see it."""
+        """Checkpoints, pictures and logs, a folder a sweep. On a cluster every node must see it."""
         return self.home / "sweeps"
 
     def pictures(self, sweep_id: str) -> Path:
         """Where a sweep's pictures are once it has ended."""
         return self.sweeps_root / sweep_id / "pictures"
+
+    def driver_log(self, sweep_id: str, attempt: int) -> Path:
+        """What a sweep's driver printed; drivers of a sweep are numbered 1, 2, ..."""
+        return self.sweeps_root / sweep_id / f"driver-{attempt}.log"
 
     @property
     def ray_token_path(self) -> Path:

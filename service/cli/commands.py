@@ -142,10 +142,14 @@ def stop(sweep_id: SweepId, as_json: AsJson = False, url: Url = None) -> None:
 
 
 @app.command()
-def logs(sweep_id: SweepId, url: Url = None) -> None:
-    """Prints what the sweep's driver printed."""
+def logs(sweep_id: SweepId, as_json: AsJson = False, url: Url = None) -> None:
+    """Prints what the sweep's drivers printed."""
     with _client(url) as client:
-        sys.stdout.write(client.logs(sweep_id))
+        log = client.logs(sweep_id)
+    if as_json:
+        print_json({"log": log})
+    else:
+        sys.stdout.write(log)
 
 
 @app.command()

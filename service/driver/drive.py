@@ -13,6 +13,7 @@ from typing import TypeVar
 from service.adapters.optuna_search import Search
 from service.adapters.pictures import draw, sweep_figures
 from service.domain import IllegalMove, Sweep, SweepState, Unavailable
+from service.driver.log import keep_log
 from service.driver.recorder import PAUSE_SECONDS, Recorder
 from service.driver.run import Run
 from service.driver.spread import spread
@@ -41,6 +42,7 @@ def drive(sweep_id: str, *, store: Store, settings: Settings, clock: Clock) -> S
         NotFound: there is no such sweep.
     """
     sweep = _insist(lambda: store.sweep(sweep_id), clock)
+    keep_log(settings.driver_log(sweep_id, sweep.attempt))
     if sweep.state is SweepState.QUEUED:
         sweep = _insist(lambda: store.move_sweep(sweep_id, SweepState.RUNNING, at=clock.now()), clock)
     if sweep.state.final:

@@ -161,6 +161,7 @@ def test_a_log_is_printed_as_it_is(service: Any, run: Any) -> None:
     sweep = service.running()
     service.launcher.set_job(sweep.id, 1, Job(state="running"), logs="[bold] epoch 1\n")
     assert run("logs", sweep.id) == (0, "[bold] epoch 1\n", "")
+    assert json.loads(run("logs", sweep.id, "--json")[1]) == {"log": "[bold] epoch 1\n"}
 
 
 def test_families_and_datasets_are_listed(run: Any) -> None:

@@ -124,9 +124,17 @@ def stop_sweep(sweep_id: str, here: Here) -> SweepDetail:
 
 @router.get("/{sweep_id}/logs", response_class=PlainTextResponse)
 def get_logs(sweep_id: str, here: Here) -> str:
-    """What the sweep's newest driver printed; empty before there is one."""
+    """What the sweep's drivers printed, one after the other; empty before there is one."""
     sweep = here.store.sweep(sweep_id)
-    return here.launcher.logs(sweep.id, sweep.attempt) if sweep.attempt else ""
+    return "".join(_log(here, sweep, attempt) for attempt in range(1, sweep.attempt + 1))
+
+
+def _log(here: Here, sweep: Sweep, attempt: int) -> str:
+    """From the driver's own file, which outlives Ray's; only the cluster knows a newest driver that has none (yet)."""
+    try:
+        return here.settings.driver_log(sweep.id, attempt).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return here.launcher.logs(sweep.id, attempt) if attempt == sweep.attempt else ""
 
 
 def _detail(here: Here, sweep: Sweep) -> SweepDetail:

@@ -217,6 +217,23 @@ def test_the_log_of_the_newest_driver_is_plain_text(service: Any) -> None:
     assert (answer.text, answer.headers["content-type"]) == ("épocha 1\n", "text/plain; charset=utf-8")
 
 
+def test_logs_outlive_the_cluster_and_the_driver(service: Any) -> None:
+    """The files of all drivers in their order, without a question to the cluster once the newest has one."""
+    sweep = service.sweep()
+    for attempt in (1, 2, 3):
+        service.store.count_attempt(sweep.id)
+        service.launcher.set_job(sweep.id, attempt, Job(state="running"), logs=f"{attempt} to the cluster\n")
+    for attempt in (1, 2):
+        path = service.settings.driver_log(sweep.id, attempt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(f"{attempt} to its file\n".encode())
+    url = f"/v1/sweeps/{sweep.id}/logs"
+    assert service.http.get(url).text == "1 to its file\n2 to its file\n3 to the cluster\n"
+    service.settings.driver_log(sweep.id, 3).write_bytes(b"\xff to its file\n")
+    service.launcher.down = True
+    assert service.http.get(url).text == "1 to its file\n2 to its file\n\ufffd to its file\n"
+
+
 def test_a_cluster_that_is_down_is_a_503_that_may_be_tried_again(service: Any) -> None:
     """Only what needs the cluster fails, and says when to come back."""
     sweep = service.running()

@@ -210,3 +210,14 @@ def test_stop_ends_a_sweep_whose_data_are_being_made(lab: Lab) -> None:
     (unfinished,) = stored(lab.settings.data_root)
     assert not unfinished.finished
     assert "Traceback" not in lab.log.read_text()
+
+
+def test_a_request_that_no_node_can_meet_fails_the_sweep(lab: Lab) -> None:
+    """At once, with the reason, which its log on disk has too."""
+    lab.submit(resources={"cpus": 1, "gpus": 1})
+    lab.store.count_attempt(SWEEP)
+    assert lab.drive().wait(timeout=60) == 1
+    sweep = lab.store.sweep(SWEEP)
+    assert (sweep.state, sweep.reason) == (SweepState.FAILED, "a trial needs 1 GPU; the largest node has 0")
+    assert lab.store.trials(SWEEP) == []
+    assert sweep.reason in lab.settings.driver_log(SWEEP, 1).read_text()
