@@ -1,0 +1,126 @@
+"""How long does the embedded stack take to be ready, to run a first sweep and to end, and how much memory does it hold?
+
+    python benchmarks/embedded_stack.py
+
+Each round starts `sweepserve up` in an empty home on free ports, lets it idle, weighs all of its processes
+(proportional set size, which counts shared pages once, and the sum of resident sets, which counts them each time), runs
+the quickstart, and ends it with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from search_spaces import study
+from service.client import Client
+
+ROOT = Path(__file__).parents[1]
+IDLE_SECONDS = 20.0
+
+
+def run_round() -> dict[str, float]:
+    """One stack, from its start to its end."""
+    with tempfile.TemporaryDirectory(prefix="stack-") as home:
+        api, mlflow, dashboard = _free_ports(3)
+        settings = {"HOME": home, "PORT": api, "MLFLOW_PORT": mlflow, "DASHBOARD_PORT": dashboard}
+        environment = os.environ | {f"SWEEPSERVE_{name}": str(value) for name, value in settings.items()}
+        began = time.perf_counter()
+        up = subprocess.Popen(
+            [sys.executable, "-m", "service", "up"], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert up.stdout is not None
+            assert any("Ctrl-C ends it" in line for line in up.stdout), "the stack did not start"
+            ready = time.perf_counter() - began
+            time.sleep(IDLE_SECONDS)
+            weights = [process.memory_full_info() for process in _tree(up.pid)]
+            with Client(f"http://127.0.0.1:{api}") as client:
+                submitted = time.perf_counter()
+                sweep = client.submit(study("quickstart"))
+                for _ in client.watch(sweep["id"]):
+                    pass
+                swept = time.perf_counter() - submitted
+                assert client.sweep(sweep["id"])["state"] == "completed"
+        finally:
+            ending = time.perf_counter()
+            up.send_signal(signal.SIGINT)
+            up.wait(timeout=60)
+        return {
+            "ready_seconds": ready,
+            "idle_pss_gib": sum(one.pss for one in weights) / 2**30,
+            "idle_rss_gib": sum(one.rss for one in weights) / 2**30,
+            "processes": float(len(weights)),
+            "quickstart_seconds": swept,
+            "ending_seconds": time.perf_counter() - ending,
+        }
+
+
+def main() -> None:
+    """Runs the rounds and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    load_before = os.getloadavg()
+    rounds = [run_round() for _ in range(arguments.rounds)]
+    measured = {
+        name: {
+            "median": statistics.median(values),
+            "min": min(values),
+            "max": max(values),
+            "n": len(values),
+        }
+        for name in rounds[0]
+        for values in [[one[name] for one in rounds]]
+    }
+    content: dict[str, Any] = {
+        "question": "the embedded stack's start, idle memory, first sweep and end",
+        "measured": measured,
+        "made": {
+            "date": datetime.now(UTC).date().isoformat(),
+            "commit": subprocess.run(
+                ["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True, cwd=ROOT
+            ).stdout.strip(),
+            "cpu": platform.processor() or platform.machine(),
+            "cores": len(os.sched_getaffinity(0)),
+            "load_average_before_and_after": [load_before, os.getloadavg()],
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("ray", "mlflow", "torch", "fastapi")},
+        },
+    }
+    path = ROOT / "benchmarks" / "results" / "embedded_stack.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    print(json.dumps(measured, indent=1))
+    print(f"wrote {path.relative_to(ROOT)}")
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    top = psutil.Process(pid)
+    return [top, *top.children(recursive=True)]
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+if __name__ == "__main__":
+    main()
