@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import ray
@@ -11,7 +12,7 @@ from service.adapters.clock import SystemClock
 from service.adapters.sql_store import SqlStore
 from service.domain import SweepState
 from service.driver import tune
-from service.driver.drive import drive
+from service.driver.drive import Superseded, drive
 from service.settings import Settings
 
 
@@ -28,10 +29,14 @@ def main() -> int:
     ray.init(logging_level=logging.WARNING, log_to_driver=True)
     try:
         state = drive(sys.argv[1], store=store, settings=settings, clock=SystemClock())
-    finally:
-        ray.shutdown()
+    except Superseded as error:
+        logging.info("ending: %s", error)
+        return 0  # with Ray as it is: workers that were ended here would look like trials that failed
+    ray.shutdown()
     return 1 if state is SweepState.FAILED else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # threads that still make data would be waited for

@@ -35,11 +35,16 @@ PROGRESS_SECONDS = 0.5
 """Between two events about data being made."""
 
 
+class Superseded(Exception):  # noqa: N818 - it says what is the matter
+    """The sweep has a newer driver: Ray believed this one dead. What is left of the sweep is the other's."""
+
+
 def drive(sweep_id: str, *, store: Store, settings: Settings, clock: Clock) -> SweepState:
     """Runs the sweep, or what is left of it, and returns its final state. Ray must be connected.
 
     Raises:
         NotFound: there is no such sweep.
+        Superseded: another driver has it now; this process should end, and touch nothing.
     """
     sweep = _insist(lambda: store.sweep(sweep_id), clock)
     keep_log(settings.driver_log(sweep_id, sweep.attempt))
@@ -96,11 +101,17 @@ def ending(store: Store, sweep: Sweep, budget: int | None, clock: Clock) -> tupl
         sweep: when its first driver started.
         budget: seconds that it may take, driverless times included; None: as many as it needs.
         clock: tells how many have passed.
+
+    Raises:
+        Superseded: the sweep has had another driver since `sweep` was read.
     """
     try:
-        state = store.sweep(sweep.id).state
+        now = store.sweep(sweep.id)
     except Unavailable:
         return None
+    if now.attempt > sweep.attempt:
+        raise Superseded(f"driver {now.attempt} has the sweep; this is driver {sweep.attempt}")
+    state = now.state
     if state is SweepState.STOPPING:
         return SweepState.STOPPED, "stopped on request"
     if state.final:

@@ -221,3 +221,16 @@ def test_a_request_that_no_node_can_meet_fails_the_sweep(lab: Lab) -> None:
     assert (sweep.state, sweep.reason) == (SweepState.FAILED, "a trial needs 1 GPU; the largest node has 0")
     assert lab.store.trials(SWEEP) == []
     assert sweep.reason in lab.settings.driver_log(SWEEP, 1).read_text()
+
+
+def test_a_driver_that_has_a_successor_ends_and_touches_nothing(lab: Lab) -> None:
+    """Its trials stay as they are, for the other to continue."""
+    lab.submit(fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 500})
+    lab.store.count_attempt(SWEEP)
+    driver = lab.drive()
+    lab.until(lambda: bool(lab.measured()))
+    lab.store.count_attempt(SWEEP)
+    assert driver.wait(timeout=20) == 0
+    assert lab.store.sweep(SWEEP).state is SweepState.RUNNING
+    assert {trial.state for trial in lab.store.trials(SWEEP)} == {TrialState.RUNNING}
+    assert "ending: driver 2 has the sweep" in lab.settings.driver_log(SWEEP, 1).read_text()

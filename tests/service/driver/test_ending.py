@@ -6,7 +6,7 @@ import pytest
 
 from service.adapters.memory import ManualClock, MemoryStore
 from service.domain import Sweep, SweepState
-from service.driver.drive import ending
+from service.driver.drive import Superseded, ending
 
 
 @pytest.fixture(name="clock")
@@ -51,3 +51,14 @@ def test_a_sweep_that_was_ended_elsewhere_ends_here(store: MemoryStore, clock: M
     sweep = store.sweep("s")
     store.move_sweep("s", SweepState.FAILED, at=clock.now())
     assert ending(store, sweep, None, clock) == (SweepState.FAILED, "the sweep became failed elsewhere")
+
+
+def test_a_driver_that_has_a_successor_ends(store: MemoryStore, clock: ManualClock) -> None:
+    """Even where the sweep shall stop: that is the successor's to do, so the state stays as it is."""
+    store.count_attempt("s")
+    sweep = store.sweep("s")
+    assert ending(store, sweep, None, clock) is None
+    store.count_attempt("s")
+    store.move_sweep("s", SweepState.STOPPING, at=clock.now())
+    with pytest.raises(Superseded, match="driver 2 has the sweep; this is driver 1"):
+        ending(store, sweep, None, clock)
