@@ -18,7 +18,7 @@ class Search(Config):
     """Which points are tried."""
 
     sampler: Literal["tpe", "random"] = setting("tpe", help="what chooses the points")
-    trials: int = setting(40, at_least=1, help="points tried")
+    trials: int = setting(40, at_least=1, at_most=10**6, help="points tried")
     seed: int = setting(
         0, at_least=0, at_most=2**32 - 1, help="of the sampler, and of training unless train.seed is set"
     )

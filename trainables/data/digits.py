@@ -31,7 +31,7 @@ MEAN, STD = 0.305309, 0.375886
 class Digits(DatasetConfig):
     """Which digits are trained on, and at what size."""
 
-    image_size: int = setting(32, at_least=8, help="rows and columns that the 8x8 images are enlarged to")
+    image_size: int = setting(32, at_least=8, at_most=1024, help="rows and columns that the 8x8 images are enlarged to")
     train: int = setting(1197, at_least=1, help="training images")
     validation: int = setting(300, at_least=1, help="validation images")
     test: int = setting(300, at_least=1, help="test images")

@@ -22,7 +22,9 @@ BLOCKS_A_STAGE = 2
 class NarrowResNetConfig(FamilyConfig):
     """ResNet-18 by its channels: 8-16-16-16 snRN18, 16-32-32-32 nRN18, 24-48-48-128 lnRN18, 64-128-256-512 RN18."""
 
-    channels: tuple[int, int, int, int] = setting((16, 32, 32, 32), at_least=1, help="channels of the four stages")
+    channels: tuple[int, int, int, int] = setting(
+        (16, 32, 32, 32), at_least=1, at_most=8192, help="channels of the four stages"
+    )
     width: float = setting(1.0, above=0, help="multiplies every stage's channels (rounded, at least 1)")
     residual: bool = setting(
         True, help="add the shortcut; without, its projections stay allocated, so that the parameter count is the same"

@@ -39,11 +39,13 @@ class ClutteredABC(DatasetConfig):
         help="original: with its program's slips (the first letter always lies below and to the right, both are "
         "placed by the second's centre of mass); intended: any direction, each letter by its own centre",
     )
-    image_size: int = setting(150, at_least=8, help="rows and columns of the images, which are drawn at 350")
+    image_size: int = setting(
+        150, at_least=8, at_most=1024, help="rows and columns of the images, which are drawn at 350"
+    )
     resize: Literal["nearest", "area"] = setting("nearest", help="how the drawn image gets this size")
-    train: int = setting(40_500, at_least=1, help="training images")
-    validation: int = setting(5_000, at_least=1, help="validation images")
-    test: int = setting(5_000, at_least=1, help="test images")
+    train: int = setting(40_500, at_least=1, at_most=10**7, help="training images")
+    validation: int = setting(5_000, at_least=1, at_most=10**7, help="validation images")
+    test: int = setting(5_000, at_least=1, at_most=10**7, help="test images")
     seed: int = setting(0, at_least=0, at_most=2**63, help="of all that is drawn by chance")
 
     @property

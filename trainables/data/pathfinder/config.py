@@ -51,12 +51,15 @@ class Pathfinder(DatasetConfig):
         False, help="choose paths so that the distance of the markers does not tell the class"
     )
     image_size: int | None = setting(
-        None, at_least=8, help="rows and columns of the images; none: the preset's (the papers': 150), or frame.window"
+        None,
+        at_least=8,
+        at_most=1024,
+        help="rows and columns of the images; none: the preset's (the papers': 150), or frame.window",
     )
     resize: Literal["nearest", "area"] = setting("nearest", help="how the drawn image gets this size")
-    train: int = setting(54_000, at_least=1, help="training images")
-    validation: int = setting(5_000, at_least=1, help="validation images")
-    test: int = setting(5_000, at_least=1, help="test images")
+    train: int = setting(54_000, at_least=1, at_most=10**7, help="training images")
+    validation: int = setting(5_000, at_least=1, at_most=10**7, help="validation images")
+    test: int = setting(5_000, at_least=1, at_most=10**7, help="test images")
     seed: int = setting(0, at_least=0, at_most=2**63, help="of all that is drawn by chance")
 
     @property
