@@ -100,7 +100,7 @@ def main() -> None:
         "made": {
             "date": datetime.now(UTC).date().isoformat(),
             "commit": subprocess.run(
-                ["git", "rev-parse", "HEAD"],  # noqa: S607
+                ["git", "rev-parse", "HEAD"],
                 check=False,
                 capture_output=True,
                 text=True,

@@ -217,8 +217,8 @@ def _report(arguments: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
 
 
 def _circumstances(device: str) -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True, cwd=ROOT)  # noqa: S607
-    changed = subprocess.run(["git", "status", "--porcelain", "trainables"], check=False, capture_output=True, cwd=ROOT)  # noqa: S607
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True, cwd=ROOT)
+    changed = subprocess.run(["git", "status", "--porcelain", "trainables"], check=False, capture_output=True, cwd=ROOT)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit.stdout.strip() + ("+changes" if changed.stdout else ""),
