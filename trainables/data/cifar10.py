@@ -46,7 +46,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 class CIFAR10(DatasetConfig):
     """Which photographs are trained on. Validation images come from the published training files."""
 
-    NOT_CONTENT: ClassVar[frozenset[str]] = frozenset({"folder"})
+    OTHER_FILES: ClassVar[frozenset[str]] = frozenset({"folder"})
 
     train: int = setting(40_000, at_least=1, help="training images; fewer are a subset of more, at the same seed")
     validation: int = setting(10_000, at_least=1, help="validation images; the same for every `train`")

@@ -52,8 +52,8 @@ class DatasetConfig(Config):
 
     RECIPE: ClassVar[int] = 1
     """Raised by a dataset whenever the same config begins to give other bytes."""
-    NOT_CONTENT: ClassVar[frozenset[str]] = frozenset()
-    """Settings that say where files are, not what is in them; the digest leaves them out."""
+    OTHER_FILES: ClassVar[frozenset[str]] = frozenset()
+    """Settings that name other files than the usual ones; the digest leaves them out where they are empty."""
 
     train: int = setting(at_least=1, help="training images")
 
@@ -92,7 +92,7 @@ class DatasetConfig(Config):
     @property
     def digest(self) -> str:
         """16 hex digits that name the content: equal configs have equal digests."""
-        content = {key: value for key, value in self.to_dict().items() if key not in self.NOT_CONTENT}
+        content = {key: value for key, value in self.to_dict().items() if value or key not in self.OTHER_FILES}
         text = json.dumps({"recipe": self.RECIPE, **content}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

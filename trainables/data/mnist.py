@@ -45,7 +45,7 @@ MEAN, STD = 0.1307, 0.3081
 class MNIST(DatasetConfig):
     """Which digits are trained on. Validation images come from the published training files."""
 
-    NOT_CONTENT: ClassVar[frozenset[str]] = frozenset({"folder"})
+    OTHER_FILES: ClassVar[frozenset[str]] = frozenset({"folder"})
 
     train: int = setting(50_000, at_least=1, help="training images; fewer are a subset of more, at the same seed")
     validation: int = setting(10_000, at_least=1, help="validation images; the same for every `train`")

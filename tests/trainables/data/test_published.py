@@ -76,11 +76,15 @@ def test_smaller_training_set_is_part_of_a_larger_one_and_validation_stays(tmp_p
     assert np.array_equal(few.validation.images, many.validation.images)
 
 
-def test_folder_of_the_files_is_not_part_of_the_digest() -> None:
-    """The same content has the same name wherever the files were."""
-    assert MNIST(folder="/a").digest == MNIST().digest
-    assert CIFAR10(folder="/a").digest == CIFAR10().digest
-    assert CIFAR10(seed=1).digest != CIFAR10().digest
+def test_files_of_a_folder_never_pass_for_the_usual_ones(tmp_path: Path) -> None:
+    """Others of the same names and shapes, loaded first, are not what the plain config opens afterwards."""
+    mnist_files(tmp_path / "other", test=30)
+    mnist_files(tmp_path / "data" / "downloads" / "mnist", training=90)
+    other = MNIST(train=60, validation=20, test=20, folder=str(tmp_path / "other")).load(tmp_path / "data")
+    plain = MNIST(train=60, validation=20, test=20).load(tmp_path / "data")
+    assert other.digest != plain.digest
+    assert not np.array_equal(other.train.images, plain.train.images)
+    assert CIFAR10(folder="/a").digest != CIFAR10().digest
 
 
 def test_cifar_is_read_from_files_folder_or_archive_alike(tmp_path: Path) -> None:
