@@ -61,7 +61,9 @@ def cached(
         DataUnavailable: `root` cannot be written, or its disk has no room.
     """
     folder = root / f"{config.name}-{config.digest}"
-    store = _Store(folder, config.to_dict(), dict(counts), config.preprocessing.input_shape)
+    item = config.preprocessing.input_shape
+    target = (config.task.TARGET, config.task.target_shape(item))
+    store = _Store(folder, config.to_dict(), dict(counts), item, target)
     if not store.is_whole():
         try:
             with locked(folder.with_name(folder.name + ".lock")):
@@ -113,7 +115,12 @@ class _File:
 
 class _Store:
     def __init__(
-        self, folder: Path, config: Mapping[str, Any], counts: Mapping[str, int], item: tuple[int, int, int]
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        counts: Mapping[str, int],
+        item: tuple[int, int, int],
+        target: tuple[str, tuple[int, ...]],
     ) -> None:
         self.folder, self.config, self.counts = folder, config, counts
         self.files = [
@@ -121,7 +128,7 @@ class _Store:
             for split, n in counts.items()
             for file in (
                 _File(split, "images", "uint8", (n, *item)),
-                _File(split, "targets", "<i8", (n,)),
+                _File(split, "targets", target[0], (n, *target[1])),
             )
         ]
 

@@ -16,10 +16,11 @@ from typing import ClassVar, final
 import numpy as np
 import numpy.typing as npt
 
+from trainables.checked_text import RelativePath
 from trainables.config import setting
 from trainables.data.cache import Make, cached
 from trainables.data.dataset import Dataset, DatasetConfig, DataUnavailable, Progress
-from trainables.data.published import Published, obtain
+from trainables.data.published import Published, obtain, published_folder
 from trainables.data.sampling import share_out
 from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
@@ -46,15 +47,15 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 class CIFAR10(DatasetConfig):
     """Which photographs are trained on. Validation images come from the published training files."""
 
-    OTHER_FILES: ClassVar[frozenset[str]] = frozenset({"folder"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"folder"})
 
     train: int = setting(40_000, at_least=1, help="training images; fewer are a subset of more, at the same seed")
     validation: int = setting(10_000, at_least=1, help="validation images; the same for every `train`")
     test: int = setting(TEST, at_least=1, at_most=TEST, help="test images")
     seed: int = setting(0, at_least=0, help="of the choice of images")
-    folder: str = setting(
-        "",
-        help="where the published archive, or the files in it, are; empty: downloads/cifar10 in the data folder",
+    folder: RelativePath = setting(
+        RelativePath(""),
+        help="where the published archive, or its files, are, below downloads in the data folder; empty: cifar10",
     )
 
     @property
@@ -82,7 +83,7 @@ class CIFAR10(DatasetConfig):
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
 
         def begin() -> Make:
-            folder = Path(self.folder) if self.folder else root / "downloads" / self.name
+            folder = published_folder(root, self.folder or RelativePath(self.name))
             *training, test = _read_files(folder)
             batches = [read_records(*file) for file in training]
             images = np.concatenate([images for images, _ in batches])

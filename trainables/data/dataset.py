@@ -24,10 +24,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images uint8 `[n, c, h, w]` and their targets: class indices int64 `[n]`. Both may be read-only memory maps."""
+    """Images uint8 `[n, c, h, w]` and what the task wants of each; both may be read-only memory maps."""
 
     images: npt.NDArray[np.uint8]
-    targets: npt.NDArray[np.int64]
+    targets: npt.NDArray[Any]
+    """Class indices int64 `[n]`, masks uint8 `[n, h, w]` or numbers float32 `[n, k]`, as the task says."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,8 +53,8 @@ class DatasetConfig(Config):
 
     RECIPE: ClassVar[int] = 1
     """Raised by a dataset whenever the same config begins to give other bytes."""
-    OTHER_FILES: ClassVar[frozenset[str]] = frozenset()
-    """Settings that name other files than the usual ones; the digest leaves them out where they are empty."""
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset()
+    """Settings that the digest leaves out where they are empty or false: datasets on disk are older than they are."""
 
     train: int = setting(at_least=1, help="training images")
 
@@ -92,7 +93,7 @@ class DatasetConfig(Config):
     @property
     def digest(self) -> str:
         """16 hex digits that name the content: equal configs have equal digests."""
-        content = {key: value for key, value in self.to_dict().items() if value or key not in self.OTHER_FILES}
+        content = {key: value for key, value in self.to_dict().items() if value or key not in self.OPTIONAL}
         text = json.dumps({"recipe": self.RECIPE, **content}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

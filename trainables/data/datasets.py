@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trainables.data.cabc import ClutteredABC
+from trainables.data.cambridge import Cambridge
 from trainables.data.cifar10 import CIFAR10
 from trainables.data.dataset import DatasetConfig
 from trainables.data.digits import Digits
 from trainables.data.mnist import MNIST
 from trainables.data.pathfinder import Pathfinder
+from trainables.data.synthetic_scene import SyntheticScene
 
 DATASETS: Mapping[str, type[DatasetConfig]] = {
     "cabc": ClutteredABC,
+    "cambridge": Cambridge,
     "cifar10": CIFAR10,
     "digits": Digits,
     "mnist": MNIST,
     "pathfinder": Pathfinder,
+    "synthetic_scene": SyntheticScene,
 }

@@ -18,10 +18,11 @@ from typing import ClassVar, final
 import numpy as np
 import numpy.typing as npt
 
+from trainables.checked_text import RelativePath
 from trainables.config import setting
 from trainables.data.cache import Make, cached
 from trainables.data.dataset import Dataset, DatasetConfig, DataUnavailable, Progress
-from trainables.data.published import Published, obtain
+from trainables.data.published import Published, obtain, published_folder
 from trainables.data.sampling import share_out
 from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
@@ -45,13 +46,15 @@ MEAN, STD = 0.1307, 0.3081
 class MNIST(DatasetConfig):
     """Which digits are trained on. Validation images come from the published training files."""
 
-    OTHER_FILES: ClassVar[frozenset[str]] = frozenset({"folder"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"folder"})
 
     train: int = setting(50_000, at_least=1, help="training images; fewer are a subset of more, at the same seed")
     validation: int = setting(10_000, at_least=1, help="validation images; the same for every `train`")
     test: int = setting(TEST, at_least=1, at_most=TEST, help="test images")
     seed: int = setting(0, at_least=0, help="of the choice of images")
-    folder: str = setting("", help="where the published files are; empty: downloads/mnist in the data folder")
+    folder: RelativePath = setting(
+        RelativePath(""), help="where the published files are, below downloads in the data folder; empty: mnist"
+    )
 
     @property
     def name(self) -> str:
@@ -78,7 +81,7 @@ class MNIST(DatasetConfig):
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
 
         def begin() -> Make:
-            folder = Path(self.folder) if self.folder else root / "downloads" / self.name
+            folder = published_folder(root, self.folder or RelativePath(self.name))
             plain = [folder / file.name.removesuffix(".gz") for file in FILES]
             paths = plain if all(path.exists() for path in plain) else obtain(FILES, folder)
             images, labels, test_images, test_labels = (read_idx(path) for path in paths)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from trainables.checked_text import RelativePath
 from trainables.data.dataset import DataUnavailable
 from trainables.data.lock import locked
 
@@ -26,6 +27,18 @@ class Published:
     name: str
     url: str
     md5: str
+
+
+def published_folder(root: Path, name: RelativePath) -> Path:
+    """The folder of this name for published files in the data folder `root`.
+
+    Raises:
+        DataUnavailable: a link leads out of `root / "downloads"`.
+    """
+    try:
+        return name.below(root / "downloads")
+    except ValueError as error:
+        raise DataUnavailable(f"data.folder: {error}") from error
 
 
 def obtain(files: Sequence[Published], folder: Path) -> list[Path]:

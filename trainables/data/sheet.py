@@ -14,6 +14,7 @@ LEAST_SIDE = 96
 CAPTION = 16
 GAP = 4
 GREY = 96
+TINT = np.array([1.0, 0.45, 0.2])  # of the pixels that a mask covers
 
 
 def contact_sheet(dataset: Dataset, split: Split, count: int = 24, columns: int = 6) -> npt.NDArray[np.uint8]:
@@ -34,9 +35,11 @@ def contact_sheet(dataset: Dataset, split: Split, count: int = 24, columns: int 
         row, column = divmod(number, columns)
         top, left = GAP + row * tile[0], GAP + column * tile[1]
         image = np.broadcast_to(split.images[number].transpose(1, 2, 0), (height, width, 3))
+        if split.targets.ndim == 3:  # a mask
+            image = np.where(split.targets[number][:, :, None] > 0, image * TINT, image).astype(np.uint8)
         large = image.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
         sheet[top : top + large.shape[0], left : left + large.shape[1]] = large
-        caption = dataset.task.classes[int(split.targets[number])]
+        caption = dataset.task.caption(split.targets[number])
         baseline = (left, top + large.shape[0] + CAPTION - GAP)
         cv2.putText(sheet, caption, baseline, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
     return sheet

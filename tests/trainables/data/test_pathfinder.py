@@ -85,10 +85,11 @@ def test_markers_are_on_the_ends_that_the_label_says() -> None:
 def test_mask_is_the_marked_path_with_its_marker() -> None:
     """The mask is lit in the image, holds the marker and every dash of one path, and nothing of the other."""
     config = Pathfinder(path_length=9, image_size=300)
-    images, masks = config.make_masks("train", 0, 30)
-    assert set(np.unique(masks)) == {0, 255}
+    made = config.make_masks("train", 0, 30)
+    images, masks = made.images, made.targets
+    assert set(np.unique(masks)) == {0, 1}
     for number in range(30):
-        scene, mask, image = config.scene("train", number), masks[number, 0], images[number, 0]
+        scene, mask, image = config.scene("train", number), masks[number], images[number, 0]
         assert image[mask > 0].min() > 127
         marked, other = scene.paths[scene.marked], scene.paths[1 - scene.marked]
         assert all(mask[row - 2 : row + 3, column - 2 : column + 3].any() for row, column, _ in marked)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from trainables.checked_text import RelativePath
 from trainables.config import ConfigError
 from trainables.data import cifar10, mnist
 from trainables.data.cifar10 import CIFAR10
@@ -58,8 +59,8 @@ def cifar_files() -> dict[str, bytes]:
 
 def test_mnist_shares_out_the_images_of_its_files(tmp_path: Path) -> None:
     """Training and validation images come from the training files with their own labels, each at most once."""
-    images, labels = mnist_files(tmp_path / "files")
-    dataset = MNIST(train=60, validation=40, test=20, folder=str(tmp_path / "files")).load(tmp_path / "data")
+    images, labels = mnist_files(tmp_path / "downloads" / "files")
+    dataset = MNIST(train=60, validation=40, test=20, folder=RelativePath("files")).load(tmp_path)
     shared = np.concatenate([dataset.train.images, dataset.validation.images])[:, 0]
     targets = np.concatenate([dataset.train.targets, dataset.validation.targets])
     assert sorted((image.tobytes(), int(label)) for image, label in zip(shared, targets, strict=True)) == sorted(
@@ -78,19 +79,20 @@ def test_smaller_training_set_is_part_of_a_larger_one_and_validation_stays(tmp_p
 
 def test_files_of_a_folder_never_pass_for_the_usual_ones(tmp_path: Path) -> None:
     """Others of the same names and shapes, loaded first, are not what the plain config opens afterwards."""
-    mnist_files(tmp_path / "other", test=30)
-    mnist_files(tmp_path / "data" / "downloads" / "mnist", training=90)
-    other = MNIST(train=60, validation=20, test=20, folder=str(tmp_path / "other")).load(tmp_path / "data")
-    plain = MNIST(train=60, validation=20, test=20).load(tmp_path / "data")
+    mnist_files(tmp_path / "downloads" / "other", test=30)
+    mnist_files(tmp_path / "downloads" / "mnist", training=90)
+    other = MNIST(train=60, validation=20, test=20, folder=RelativePath("other")).load(tmp_path)
+    plain = MNIST(train=60, validation=20, test=20).load(tmp_path)
     assert other.digest != plain.digest
     assert not np.array_equal(other.train.images, plain.train.images)
-    assert CIFAR10(folder="/a").digest != CIFAR10().digest
+    assert CIFAR10(folder=RelativePath("a")).digest != CIFAR10().digest
 
 
 def test_cifar_is_read_from_files_folder_or_archive_alike(tmp_path: Path) -> None:
     """The six files where we look, in the archive's own folder, or still packed."""
     files = cifar_files()
-    places = [tmp_path / "files", tmp_path / "unpacked" / cifar10.INSIDE, tmp_path / "packed"]
+    downloads = tmp_path / "downloads"
+    places = [downloads / "files", downloads / "unpacked" / cifar10.INSIDE, downloads / "packed"]
     for place in places:
         place.mkdir(parents=True)
     for place in places[:2]:
@@ -102,8 +104,8 @@ def test_cifar_is_read_from_files_folder_or_archive_alike(tmp_path: Path) -> Non
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     loaded = [
-        CIFAR10(train=50, validation=50, test=20, folder=str(folder)).load(tmp_path / f"data{number}")
-        for number, folder in enumerate((places[0], tmp_path / "unpacked", places[2]))
+        CIFAR10(train=50, validation=50, test=20, folder=RelativePath(folder)).load(tmp_path)
+        for folder in ("files", "unpacked", "packed")
     ]
     for dataset in loaded[1:]:
         assert np.array_equal(dataset.train.images, loaded[0].train.images)
@@ -133,16 +135,17 @@ def test_broken_idx_file_says_what_is_wrong(tmp_path: Path, data: bytes, rule: s
 
 def test_files_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     """Labels of another number than the images, too few images, and records cut short."""
-    mnist_files(tmp_path)
+    folder = tmp_path / "downloads" / "files"
+    mnist_files(folder)
     with pytest.raises(DataUnavailable, match="need 150 training images, the files have 100"):
-        MNIST(train=100, validation=50, test=20, folder=str(tmp_path)).load(tmp_path / "data")
-    (tmp_path / mnist.FILES[1].name).write_bytes(gzip.compress(idx(noise(0, 99))))
+        MNIST(train=100, validation=50, test=20, folder=RelativePath("files")).load(tmp_path)
+    (folder / mnist.FILES[1].name).write_bytes(gzip.compress(idx(noise(0, 99))))
     with pytest.raises(DataUnavailable, match=r"training images \[100, 28, 28\] for \[99\] labels"):
-        MNIST(train=10, validation=10, test=10, folder=str(tmp_path)).load(tmp_path / "data")
+        MNIST(train=10, validation=10, test=10, folder=RelativePath("files")).load(tmp_path)
     for name, data in cifar_files().items():
-        (tmp_path / name).write_bytes(data[:-1])
+        (folder / name).write_bytes(data[:-1])
     with pytest.raises(DataUnavailable, match="has 61,459 bytes, not a multiple of 3,073"):
-        CIFAR10(train=10, validation=10, test=10, folder=str(tmp_path)).load(tmp_path / "data")
+        CIFAR10(train=10, validation=10, test=10, folder=RelativePath("files")).load(tmp_path)
 
 
 @pytest.mark.parametrize(("config", "most"), [(MNIST, 60_000), (CIFAR10, 50_000)])
@@ -246,3 +249,14 @@ def test_without_a_network_the_error_names_addresses_and_folder(
         MNIST().load(tmp_path)
     assert url in str(caught.value)
     assert str(tmp_path / "downloads" / "mnist") in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [MNIST, CIFAR10])
+def test_no_folder_outside_the_data_is_read(config: type[MNIST | CIFAR10], tmp_path: Path) -> None:
+    """A link in the downloads that leads elsewhere is refused before anything is looked for there."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data" / "downloads").mkdir(parents=True)
+    (tmp_path / "data" / "downloads" / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataUnavailable, match=r"data\.folder: .* leads out of .*downloads"):
+        config(train=10, validation=10, test=10, folder=RelativePath("link")).load(tmp_path / "data")
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from trainables.config import setting
 from trainables.data.cabc.difficulty import DIFFICULTIES
 from trainables.data.cache import cached
 from trainables.data.dataset import Dataset, DatasetConfig, Progress, Split
+from trainables.data.drawn import labelled, masked
 from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
-from trainables.tasks import Classification
+from trainables.tasks import Classification, Segmentation, Task
 
 if TYPE_CHECKING:
     from trainables.data.cabc.scene import Scene
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClutteredABC(DatasetConfig):
     """Which cluttered ABC images, how many, and at what size."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"masks"})
 
     difficulty: Literal["easy", "intermediate", "hard"] = setting(
         "hard", help="easy: both letters vary together and lie opposite each other; hard: each varies for itself"
@@ -43,6 +44,9 @@ class ClutteredABC(DatasetConfig):
         150, at_least=8, at_most=1024, help="rows and columns of the images, which are drawn at 350"
     )
     resize: Literal["nearest", "area"] = setting("nearest", help="how the drawn image gets this size")
+    masks: bool = setting(
+        False, help="ask which pixels the marked letter covers, of images with one ring, and not for the class"
+    )
     train: int = setting(40_500, at_least=1, at_most=10**7, help="training images")
     validation: int = setting(5_000, at_least=1, at_most=10**7, help="validation images")
     test: int = setting(5_000, at_least=1, at_most=10**7, help="test images")
@@ -54,9 +58,9 @@ class ClutteredABC(DatasetConfig):
         return "cabc"
 
     @property
-    def task(self) -> Classification:
-        """Whether the rings lie on one letter."""
-        return Classification(classes=("different", "same"))
+    def task(self) -> Task:
+        """Whether the rings lie on one letter, or which pixels the letter with the one ring covers."""
+        return Segmentation(covers="letter") if self.masks else Classification(classes=("different", "same"))
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -68,19 +72,21 @@ class ClutteredABC(DatasetConfig):
     def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
         """The three splits. Image i of a split is the same whatever the splits' sizes."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return cached(self, root, counts, lambda: self.make, progress, spread)
+        return cached(self, root, counts, lambda: self.make_masks if self.masks else self.make, progress, spread)
 
     def make(self, split: str, start: int, stop: int) -> Split:
-        """Images `start` to `stop` of a split."""
+        """Images `start` to `stop` of a split, and their classes."""
         from trainables.data.cabc.scene import draw
 
-        images = np.empty((stop - start, *self.preprocessing.input_shape), np.uint8)
-        targets = np.empty(stop - start, np.int64)
-        for row, image in enumerate(range(start, stop)):
-            scene = self.scene(split, image)
-            images[row] = self.preprocessing.fit(draw(scene))
-            targets[row] = scene.label
-        return Split(images=images, targets=targets)
+        scenes = (self.scene(split, image) for image in range(start, stop))
+        return labelled(stop - start, ((draw(scene), scene.label) for scene in scenes), self.preprocessing)
+
+    def make_masks(self, split: str, start: int, stop: int) -> Split:
+        """Images `start` to `stop` of a split with the first ring only, and masks of its letter (0 or 1)."""
+        from trainables.data.cabc.scene import draw_segmentation
+
+        scenes = (self.scene(split, image) for image in range(start, stop))
+        return masked(stop - start, map(draw_segmentation, scenes), self.preprocessing)
 
     def scene(self, split: str, image: int) -> Scene:
         """What is where in one image: letters, dots, rings, label."""

@@ -59,14 +59,37 @@ def compose_scene(difficulty: Difficulty, *, slips: bool, seed: int, split: str,
 
 def draw(scene: Scene) -> Area:
     """The image: white dots, and on them two white rings that are black inside."""
+    return _drawn(scene, scene.markers)
+
+
+def draw_segmentation(scene: Scene) -> tuple[Area, Area]:
+    """The image with the first ring alone, and the mask of its letter: the letter's dots and the ring's disc, 255."""
+    first = scene.markers[:1]
+    disc, _ = _ring()
+    mask = np.pad(scene.dots[0], RING_HALF)
+    (under,) = _under(mask, first)
+    np.maximum(under, disc, out=under)
+    mask = np.where(_unpadded(mask) > 127, np.uint8(255), np.uint8(0))
+    return _drawn(scene, first), mask
+
+
+def _drawn(scene: Scene, markers: npt.NDArray[np.int64]) -> Area:
     image = np.pad(scene.dots.max(axis=0), RING_HALF)
     disc, ring = _ring()
-    for row, column in scene.markers:
-        under = image[row : row + 2 * RING_HALF + 1, column : column + 2 * RING_HALF + 1]
+    for under in _under(image, markers):
         np.minimum(under, 255 - disc, out=under)
-    for row, column in scene.markers:
-        under = image[row : row + 2 * RING_HALF + 1, column : column + 2 * RING_HALF + 1]
+    for under in _under(image, markers):
         np.maximum(under, ring, out=under)
+    return _unpadded(image)
+
+
+def _under(padded: Area, markers: npt.NDArray[np.int64]) -> list[Area]:
+    """The parts of a padded image that the rings cover, as views."""
+    side = 2 * RING_HALF + 1
+    return [padded[row : row + side, column : column + side] for row, column in markers]
+
+
+def _unpadded(image: Area) -> Area:
     return np.ascontiguousarray(image[RING_HALF:-RING_HALF, RING_HALF:-RING_HALF])
 
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from trainables.config import setting
 from trainables.data.cache import Make, cached
 from trainables.data.dataset import Dataset, DatasetConfig, Progress, Split
+from trainables.data.drawn import labelled, masked
 from trainables.data.pathfinder.frame import PRESETS, Frame
 from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
-from trainables.tasks import Classification
+from trainables.tasks import Classification, Segmentation, Task
 
 if TYPE_CHECKING:
     from trainables.data.pathfinder.scene import Scene
@@ -37,6 +35,8 @@ class Pathfinder(DatasetConfig):
     lengths 6, 9 and 14. `distances.marker_distance_baseline` measures it for any settings, and `match_distances` takes
     the shortcut away.
     """
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"masks"})
 
     path_length: int = setting(14, at_least=2, help="dashes of each of the two long paths")
     preset: Literal["papers", "lra_32", "lra_64", "lra_128", "lra_256"] = setting(
@@ -57,6 +57,9 @@ class Pathfinder(DatasetConfig):
         help="rows and columns of the images; none: the preset's (the papers': 150), or frame.window",
     )
     resize: Literal["nearest", "area"] = setting("nearest", help="how the drawn image gets this size")
+    masks: bool = setting(
+        False, help="ask which pixels the marked path covers, of images with one disc, and not for the class"
+    )
     train: int = setting(54_000, at_least=1, at_most=10**7, help="training images")
     validation: int = setting(5_000, at_least=1, at_most=10**7, help="validation images")
     test: int = setting(5_000, at_least=1, at_most=10**7, help="test images")
@@ -68,9 +71,9 @@ class Pathfinder(DatasetConfig):
         return "pathfinder"
 
     @property
-    def task(self) -> Classification:
-        """Whether the discs lie on one path."""
-        return Classification(classes=("separate", "connected"))
+    def task(self) -> Task:
+        """Whether the discs lie on one path, or which pixels the path with the one disc covers."""
+        return Segmentation(covers="path") if self.masks else Classification(classes=("separate", "connected"))
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -109,34 +112,23 @@ class Pathfinder(DatasetConfig):
 
         def begin() -> Make:
             self.scene("train", 0)  # compiled, and distances matched, before many threads want it at once
-            return self.make
+            return self.make_masks if self.masks else self.make
 
         return cached(self, root, counts, begin, progress, spread)
 
     def make(self, split: str, start: int, stop: int) -> Split:
-        """Images `start` to `stop` of a split."""
+        """Images `start` to `stop` of a split, and their classes."""
         from trainables.data.pathfinder.scene import draw
 
-        images = np.empty((stop - start, *self.preprocessing.input_shape), np.uint8)
-        targets = np.empty(stop - start, np.int64)
-        for row, image in enumerate(range(start, stop)):
-            scene = self.scene(split, image)
-            images[row] = self.preprocessing.fit(draw(scene))
-            targets[row] = scene.label
-        return Split(images=images, targets=targets)
+        scenes = (self.scene(split, image) for image in range(start, stop))
+        return labelled(stop - start, ((draw(scene), scene.label) for scene in scenes), self.preprocessing)
 
-    def make_masks(self, split: str, start: int, stop: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Images `start` to `stop` of a split for segmentation: with one marker, and 0 or 255 masks of its path."""
+    def make_masks(self, split: str, start: int, stop: int) -> Split:
+        """Images `start` to `stop` of a split with the first marker only, and masks of its path (0 or 1)."""
         from trainables.data.pathfinder.scene import draw_segmentation
 
-        images = np.empty((stop - start, *self.preprocessing.input_shape), np.uint8)
-        masks = np.empty_like(images)
-        fit_mask = Preprocessing(height=images.shape[2], width=images.shape[3], interpolation="nearest")
-        for row, image in enumerate(range(start, stop)):
-            drawn, mask = draw_segmentation(self.scene(split, image))
-            images[row] = self.preprocessing.fit(drawn)
-            masks[row] = fit_mask.fit(mask)
-        return images, masks
+        scenes = (self.scene(split, image) for image in range(start, stop))
+        return masked(stop - start, map(draw_segmentation, scenes), self.preprocessing)
 
     def scene(self, split: str, image: int) -> Scene:
         """What is where in one image: paddles, markers, label."""
