@@ -1,0 +1,94 @@
+"""Which form of a large convolution is faster, at which size of kernel?
+
+    OMP_NUM_THREADS=1 python benchmarks/convolution_forms.py
+
+A kernel is made ready, meets `--uses` batches of maps (as the steps of a circuit do), and the gradients by maps and
+kernel follow. CPU milliseconds of one use, the least of some rounds in turn, on one thread, under the allocator setting
+of a trial.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from trainables.allocator import keep_freed_memory
+from trainables.same_convolution import Form, fastest_form, same_convolution
+
+RESULTS = Path(__file__).parent / "results"
+FORMS: dict[str, tuple[Form, torch.memory_format]] = {
+    "direct, NCHW": ("direct", torch.contiguous_format),
+    "direct, channels last": ("direct", torch.channels_last),
+    "fourier": ("fourier", torch.contiguous_format),
+}
+
+
+def runner(
+    form: Form, layout: torch.memory_format, kernel: int, channels: int, arguments: argparse.Namespace
+) -> Callable[[], float]:
+    """What gives the CPU milliseconds of one use, forwards and backwards."""
+    shape = (arguments.images, channels, arguments.size, arguments.size)
+    maps = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
+    weight = torch.randn(channels, channels, kernel, kernel, requires_grad=True)
+    incoming = torch.randn(shape).contiguous(memory_format=layout)
+
+    def run() -> float:
+        started = time.process_time()
+        ready = same_convolution(weight, arguments.size, arguments.size, form)
+        made = [ready(maps) for _ in range(arguments.uses)]
+        torch.autograd.grad(made, [maps, weight], [incoming] * arguments.uses)
+        return (time.process_time() - started) / arguments.uses * 1000
+
+    return run
+
+
+def main() -> None:
+    """Prints the table and writes benchmarks/results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--uses", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--channels", type=int, nargs="+", default=[8, 25])
+    parser.add_argument("--kernels", type=int, nargs="+", default=[3, 5, 7, 9, 15])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    rows = []
+    for channels in arguments.channels:
+        for kernel in arguments.kernels:
+            runs = {name: runner(*form, kernel, channels, arguments) for name, form in FORMS.items()}
+            times: dict[str, list[float]] = {name: [] for name in runs}
+            for _ in range(arguments.rounds + 1):
+                for name, run in runs.items():
+                    times[name].append(run())
+            least = {name: min(values[1:]) for name, values in times.items()}  # the first warms up
+            chosen = fastest_form(kernel, channels, torch.device("cpu"), torch.float32)
+            rows.append({"channels": channels, "kernel": kernel, "milliseconds": least, "chosen": chosen})
+            told = "  ".join(f"{name} {value:7.1f}" for name, value in least.items())
+            print(f"{channels:3} channels, {kernel:2}x{kernel:<2}: {told}  ms; chosen: {chosen}", flush=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    result = {
+        "arguments": vars(arguments),
+        "rows": rows,
+        "n": arguments.rounds,
+        "hardware": {"cpu": torch.cpu.get_capabilities()["cpu_name"], "threads": 1, "load_after": os.getloadavg()[0]},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "commit": commit,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "convolution_forms.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
