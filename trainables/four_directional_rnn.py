@@ -60,7 +60,7 @@ class BidirectionalRNN(nn.Module):
             `[n, 2, hidden_size]`: after the last row (downwards) and after the first (upwards). As a full sequence
             `[n, h, 2 * hidden_size]`: at each row, both directions.
         """
-        rows = maps.reshape(len(maps), *self.input_shape).transpose(1, 2).flatten(2)
+        rows = maps.reshape(-1, *self.input_shape).transpose(1, 2).flatten(2)
         states, last = self.unit(rows, self._initial_state(rows))
         hidden = last[0] if self.recurrence.unit == "lstm" else last
         # The topmost layer's two directions; upwards, the last step is the first row.
@@ -97,5 +97,5 @@ class FourDirectionalRNN(nn.Module):
             `[n, h + w, 2 * hidden_size]`: both vertical directions at each row, then both horizontal ones at each
             column.
         """
-        maps = maps.reshape(len(maps), *self.input_shape)
+        maps = maps.reshape(-1, *self.input_shape)
         return torch.cat([self.rows(maps), self.columns(maps.transpose(2, 3))], dim=1)

@@ -6,15 +6,19 @@ He et al. 2016. Axes: n images, c channels, h rows, w columns.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
 from torch import Tensor, nn
 
-from trainables.config import setting
+from trainables.config import setting, shown
 from trainables.family import FamilyConfig
 
 BLOCKS_A_STAGE = 2
+MOST_CHANNELS = (
+    8192  # 16 times the published ResNet-18's: 2.9e9 parameters, 46 GB with their gradients and Adam's moments
+)
 
 
 @final
@@ -23,9 +27,11 @@ class NarrowResNetConfig(FamilyConfig):
     """ResNet-18 by its channels: 8-16-16-16 snRN18, 16-32-32-32 nRN18, 24-48-48-128 lnRN18, 64-128-256-512 RN18."""
 
     channels: tuple[int, int, int, int] = setting(
-        (16, 32, 32, 32), at_least=1, at_most=8192, help="channels of the four stages"
+        (16, 32, 32, 32), at_least=1, at_most=MOST_CHANNELS, help="channels of the four stages"
     )
-    width: float = setting(1.0, above=0, help="multiplies every stage's channels (rounded, at least 1)")
+    width: float = setting(
+        1.0, above=0, at_most=MOST_CHANNELS, help="multiplies every stage's channels (rounded, at least 1)"
+    )
     residual: bool = setting(
         True, help="add the shortcut; without, its projections stay allocated, so that the parameter count is the same"
     )
@@ -34,6 +40,12 @@ class NarrowResNetConfig(FamilyConfig):
     def widened(self) -> tuple[int, ...]:
         """The stages' channels after `width`."""
         return tuple(max(1, round(self.width * channels)) for channels in self.channels)
+
+    def rules(self) -> Iterator[tuple[str, str]]:
+        """What is widened stays within what a machine can hold."""
+        if max(self.widened) > MOST_CHANNELS:
+            channels = shown(list(self.channels))
+            yield "width", f"need width x channels <= {MOST_CHANNELS}, got {self.width:g} x {channels}"
 
     def build(self, *, input_shape: tuple[int, int, int], outputs: int) -> NarrowResNet:
         """The network for inputs of any size (it ends in a global average pool)."""

@@ -83,3 +83,11 @@ def test_width_scales_every_stage(width: float, widened: tuple[int, ...]) -> Non
     same = NarrowResNetConfig.from_dict({"channels": widened}).build(input_shape=(1, 64, 64), outputs=1)
     shapes = [parameter.shape for parameter in config.build(input_shape=(1, 64, 64), outputs=1).parameters()]
     assert shapes == [parameter.shape for parameter in same.parameters()]
+
+
+def test_width_has_an_end() -> None:
+    """What is widened beyond what a machine can hold is refused, by the setting's bound and by the product's."""
+    assert NarrowResNetConfig(width=8192 / 32).widened[-1] == 8192
+    for width in (8193 / 32, 1e9):
+        with pytest.raises(ConfigError, match=r"width: need .*<= 8192"):
+            NarrowResNetConfig(width=width)
