@@ -20,7 +20,7 @@ from trainables.saved_model import WEIGHTS, model_files
 from trainables.training import Training
 from trainables.training_state import TrainingState
 
-FORMAT = "sweepserve-checkpoint-2"
+FORMAT = "sweepserve-checkpoint-3"
 MODEL = "model"
 _INDEX, _VALUES, _TENSORS = "checkpoint.json", "state.json", "state.safetensors"
 _STEM = "checkpoint-"
@@ -89,6 +89,7 @@ def _files(training: Training) -> dict[str, bytes]:
         "history": state.history,
         "best_step": state.best_step,
         "best_metrics": state.best_metrics,
+        "kept": state.kept,
     }
     tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
     tensors |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
@@ -96,6 +97,7 @@ def _files(training: Training) -> dict[str, bytes]:
     if state.best_step is not None:
         model = model_files(
             trial=training.config,
+            model=training.kept,
             dataset=training.dataset,
             weights=state.best_weights,
             step=state.best_step,

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal, Self, TypeVar
 
+from trainables.checked_text import CheckedText
+
 Path = tuple[str | int, ...]
 C = TypeVar("C", bound="Config")
 
@@ -235,6 +237,8 @@ _WORDS: Mapping[type, str] = {int: "a whole number", float: "a number", bool: "t
 
 def _read(value: Any, hint: Any, bounds: Mapping[str, float]) -> tuple[Any, list[Fault]]:
     """The value as the annotated type, or the faults that keep it from being one."""
+    if hint is Any:
+        return value, []
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
@@ -256,6 +260,8 @@ def _read(value: Any, hint: Any, bounds: Mapping[str, float]) -> tuple[Any, list
 
 
 def _read_scalar(value: Any, kind: type, bounds: Mapping[str, float]) -> tuple[Any, list[Fault]]:
+    if issubclass(kind, CheckedText):
+        return _read_text(value, kind)
     assert kind in _WORDS, f"configs hold numbers, texts, tuples, mappings and configs, not {kind}"
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):  # then it stays whole, and no number that a float can hold
@@ -266,6 +272,15 @@ def _read_scalar(value: Any, kind: type, bounds: Mapping[str, float]) -> tuple[A
     if not legal or (isinstance(value, float) and not math.isfinite(value)):
         return value, [Fault((), f"need {_WORDS[kind]}{_rule(bounds)}, got {shown(value)}")]
     return value, []
+
+
+def _read_text(value: Any, kind: type[CheckedText]) -> tuple[Any, list[Fault]]:
+    if not isinstance(value, str):
+        return value, [Fault((), f"need {kind.RULE}, got {shown(value)}")]
+    try:
+        return kind(value), []
+    except ValueError as error:
+        return value, [Fault((), str(error))]
 
 
 def _rule(bounds: Mapping[str, float]) -> str:
@@ -302,6 +317,8 @@ def _read_mapping(value: Any, hint: Any, bounds: Mapping[str, float]) -> tuple[A
 def _plain(value: Any) -> Any:
     if isinstance(value, Config):
         return value.to_dict()
+    if isinstance(value, CheckedText):
+        return str(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
@@ -314,6 +331,8 @@ _JSON_BOUNDS = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "
 
 
 def _schema(hint: Any, bounds: Mapping[str, float]) -> dict[str, Any]:
+    if hint is Any:
+        return {}
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         (inner,) = (arg for arg in args if arg is not type(None))
@@ -333,4 +352,6 @@ def _schema(hint: Any, bounds: Mapping[str, float]) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": _schema(args[1], bounds)}
     if isinstance(hint, type) and issubclass(hint, Config):
         return hint.json_schema()
+    if isinstance(hint, type) and issubclass(hint, CheckedText):
+        return {"type": "string", "pattern": hint.PATTERN}
     return {"type": _JSON_TYPES[hint], **{_JSON_BOUNDS[name]: bound for name, bound in bounds.items()}}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.convolutions import Convolution
+from trainables.same_convolution import only_shapes
+
+FORWARD_PASSES, FORWARD_SECONDS = 5, 0.5
 
 
 def parameters(model: nn.Module) -> int:
@@ -26,7 +31,7 @@ class Survey:
     """What happens in one image's forward pass."""
 
     multiply_adds: int
-    """Of convolutions, matrix products and recurrent layers."""
+    """Of convolutions (as if computed directly, in whatever form they are), matrix products and recurrent layers."""
     convolutions: tuple[Convolution, ...]
 
 
@@ -35,7 +40,7 @@ def survey(model: nn.Module, input_shape: tuple[int, int, int]) -> Survey:
     example = torch.zeros(1, *input_shape, device=next(model.parameters()).device)
     was_training = model.training
     model.eval()
-    with torch.no_grad(), _Counter() as counter:
+    with torch.no_grad(), only_shapes(), _Counter() as counter:
         model(example)
     model.train(was_training)
     return Survey(counter.multiply_adds, tuple(counter.convolutions))
@@ -82,6 +87,37 @@ _COUNTS: dict[str, Callable[[Any, Any], int]] = {
     # One layer and direction of an LSTM on the CPU: every row of its input and of its state meets all weights.
     "mkldnn_rnn_layer": lambda args, _: args[0].numel() // args[1].shape[1] * (args[1].numel() + args[2].numel()),
 }
+
+
+def forward_seconds(model: nn.Module, example: Tensor) -> float:
+    """The median time of up to 5 forward passes, of as many as half a second holds; a first one is not counted."""
+    was_training = model.training
+    model.eval()
+    times: list[float] = []
+    with torch.inference_mode():
+        while not times or (len(times) <= FORWARD_PASSES and sum(times) < FORWARD_SECONDS):
+            _wait_for(example.device)
+            started = time.perf_counter()
+            model(example)
+            _wait_for(example.device)
+            times.append(time.perf_counter() - started)
+    model.train(was_training)
+    return statistics.median(times[1:] or times)
+
+
+def gpu_utilization(device: torch.device) -> float | None:
+    """The share of the last moments in which the GPU was busy, whoever kept it so; None: nobody here can tell."""
+    if device.type != "cuda":
+        return None
+    try:
+        return torch.cuda.utilization(device) / 100
+    except (ImportError, RuntimeError):  # NVML is not installed, or does not answer
+        return None
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -35,6 +35,13 @@ class Preprocessing(Config):
     height: int = setting(at_least=1, help="rows of the model's input, in pixels")
     width: int = setting(at_least=1, help="columns of the model's input, in pixels")
     interpolation: Interpolation = setting("area", help="how an image of another size is resized")
+    crop: float | None = setting(
+        None,
+        above=0,
+        at_most=1,
+        help="of the largest part in the middle that has the input's shape, the share of its sides that is cut out; "
+        "none: the whole image, stretched to that shape",
+    )
     mean: tuple[float, ...] = setting((0.0,), help="per channel, of pixels scaled to 0..1; subtracted")
     std: tuple[float, ...] = setting((1.0,), above=0, help="per channel, of pixels scaled to 0..1; divided by")
 
@@ -63,6 +70,8 @@ class Preprocessing(Config):
             image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
         elif self.channels == 3 and image.ndim == 2:
             image = np.repeat(image[:, :, None], 3, axis=2)
+        if self.crop is not None:
+            image = self._middle(image, self.crop)
         if image.shape[:2] != (self.height, self.width):
             # Area averaging is defined for shrinking only; OpenCV would silently take nearest neighbours to enlarge.
             enlarges = self.height > image.shape[0] or self.width > image.shape[1]
@@ -71,6 +80,12 @@ class Preprocessing(Config):
                 np.uint8, copy=False
             )
         return np.ascontiguousarray(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
+
+    def _middle(self, image: npt.NDArray[np.uint8], share: float) -> npt.NDArray[np.uint8]:
+        scale = share * min(image.shape[0] / self.height, image.shape[1] / self.width)
+        rows, columns = max(1, round(scale * self.height)), max(1, round(scale * self.width))
+        top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+        return image[top : top + rows, left : left + columns]
 
     def normalize(self, images: Tensor) -> Tensor:
         """Float32 inputs from uint8 images `[n, c, h, w]`, on the device where they are."""

@@ -45,14 +45,14 @@ class SavedModel:
     """As measured at that epoch."""
 
     def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
-        """The model's numbers `[n, outputs]` (logits) for uint8 images of any size, grey `[h, w]` or RGB `[h, w, 3]`.
+        """The model's numbers for uint8 images of any size, grey `[h, w]` or RGB `[h, w, 3]`: logits `[n, k]`, say.
 
         Raises:
             ValueError: an array is not such an image.
         """
         device = next(self.module.parameters()).device
         fitted = [torch.from_numpy(self.preprocessing.fit(image)) for image in images]
-        outputs = [torch.empty(0, self.task.outputs, device=device)]
+        outputs = [torch.empty(0, self.task.outputs, device=device)] if not images else []
         with torch.inference_mode():
             for start in range(0, len(fitted), LARGEST_BATCH):
                 batch = torch.stack(fitted[start : start + LARGEST_BATCH]).to(device)
@@ -66,7 +66,13 @@ class SavedModel:
 
 
 def model_files(
-    *, trial: TrialConfig, dataset: Dataset, weights: Mapping[str, Tensor], step: int, metrics: Mapping[str, float]
+    *,
+    trial: TrialConfig,
+    dataset: Dataset,
+    weights: Mapping[str, Tensor],
+    step: int,
+    metrics: Mapping[str, float],
+    model: FamilyConfig | None = None,
 ) -> dict[str, bytes]:
     """The files of a saved model, by name.
 
@@ -76,6 +82,7 @@ def model_files(
         weights: the module's state dict, on the CPU, no two tensors sharing memory.
         step: the epoch of the weights.
         metrics: measured at that epoch.
+        model: the config of the module that the weights belong to; None: the trial's.
     """
     from safetensors.torch import save  # here, so that training needs no safetensors
 
@@ -83,7 +90,7 @@ def model_files(
     description = {
         "format": FORMAT,
         "family": trial.family,
-        "model": trial.model.to_dict(),
+        "model": (model or trial.model).to_dict(),
         "task": dataset.task.to_dict(),
         "preprocessing": dataset.preprocessing.to_dict(),
         "weights_sha256": hashlib.sha256(content).hexdigest(),

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from trainables.augmentation import Flips
+from trainables.compiled import Compile
 from trainables.config import Config, setting
 from trainables.precision import Precision
+from trainables.pull import Pull
 from trainables.schedules import Schedule
+from trainables.weights_name import WeightsName
 
 
 @final
@@ -29,11 +32,21 @@ class TrainConfig(Config):
     weight_decay: float = setting(
         0.0, at_least=0, help="L2 penalty added to the gradient; of adamw: decay apart from the gradient"
     )
+    pull: Pull = setting(
+        Pull(), help="of families that relax the sharing of weights: how hard they are pulled together"
+    )
     clip_norm: float | None = setting(None, above=0, help="largest norm of the gradient as a whole; none: any")
-    batch_size: int = setting(196, at_least=1, help="images an iteration")
+    batch_size: int = setting(196, at_least=1, at_most=65_536, help="images an iteration")
     flips: Flips = setting("none", help="training images are mirrored along these axes, each half of the time")
     precision: Precision = setting(
-        "auto", help="of convolutions and matrix products in training; auto: bfloat16 where the device has it"
+        "auto",
+        help="of convolutions and matrix products in training; auto: bfloat16 where the device has it, else float32; "
+        "tfloat32: float32 with shorter products on a GPU",
+    )
+    compile: Compile = setting(
+        "off",
+        help="have torch.compile translate the network's training passes: seconds to minutes at each start; "
+        "cuda_graphs: and replay them without the CPU, on a GPU",
     )
     max_epochs: int = setting(80, at_least=1, help="passes over the training images, at most")
     max_iterations: int | None = setting(None, at_least=1, help="batches trained, at most; replaces max_epochs")
@@ -41,11 +54,17 @@ class TrainConfig(Config):
     patience: int | None = setting(
         None, at_least=1, help="steps without a better `monitor` before training ends; none: never"
     )
-    monitor: Literal["validation/loss", "validation/accuracy"] = setting(
-        "validation/accuracy", help="what tells the best step, whose weights are kept"
+    diagnostics: bool = setting(
+        False, help="report each layer's gradient in every step: its mean norm, and the peak of all iterations so far"
     )
-    initial_weights: str | None = setting(
-        None, help="saved model (its folder, or a safetensors file) to start from; none: random weights"
+    monitor: str | None = setting(
+        None, help="what tells the best step, whose weights are kept: validation/accuracy, ...; none: the task's first"
+    )
+    initial_weights: WeightsName | None = setting(
+        None,
+        help="saved model to start from: sweep:ID (its best trial), trial:ID, model:NAME (its champion) or "
+        "model:NAME/VERSION, or the path of a saved model's folder or a safetensors file in the weights folder; "
+        "none: random weights",
     )
     seed: int = setting(0, at_least=0, help="of initialisation, data order and augmentation")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +17,16 @@ from ray import tune
 from trainables import checkpoint
 from trainables.allocator import keep_freed_memory, release_freed_memory
 from trainables.data.dataset import Dataset
+from trainables.initial_weights import find_initial_weights
 from trainables.training import Training
 from trainables.trial import TrialConfig
 
 logger = logging.getLogger(__name__)
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk that has no room: somebody may make some."""
+PAUSE_SECONDS = 10.0
+"""Between looks at whether there is room for a trial's last checkpoint."""
 
 
 class TrialSettings(TypedDict):
@@ -35,7 +43,12 @@ class TrialSettings(TypedDict):
     folder: str
     """Where the trial keeps its checkpoints."""
     data_root: str
+    weights_root: str
+    """The folder in which weights are that `train.initial_weights` names by a path."""
+    referenced_weights: str | None
+    """Where the weights are that it refers to; None: it is no reference, or to nothing that is still there."""
     cpus: float
+    gpus: float
 
 
 class Report(TypedDict):
@@ -45,8 +58,9 @@ class Report(TypedDict):
     """Steps done: epochs, or stretches of `train.validate_every` iterations."""
     metrics: Mapping[str, float]
     """Of this step; NaN and infinities are kept."""
-    checkpoint: str
-    """The folder from which the trial continues after this step; the kept weights are in its `model/`."""
+    checkpoint: str | None
+    """The folder from which the trial continues, after this step unless the disk was full; its kept weights are in
+    `model/`. None: no checkpoint could be written yet."""
     best_step: int | None
     """The step whose weights are kept in `checkpoint`; None while there is none."""
     best_metrics: Mapping[str, float]
@@ -75,8 +89,10 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         torch.set_num_threads(max(1, int(config["cpus"])))
         keep_freed_memory()
         self._folder = Path(config["folder"])
-        self._training = Training(trial, self._load(trial, config["data_root"]), device=_device())
+        dataset = self._load(trial, config["data_root"])
+        self._training = Training(trial, dataset, device=_device(), initial_weights=_initial_weights(trial, config))
         self._path = _continue(self._training, config["checkpoint"], self._folder)
+        self._remember_best()
         newest = self._training.step
         self._untold = deque(range(min(config["step"] + 1, newest), newest + 1) if self._path else ())
 
@@ -85,16 +101,16 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         training = self._training
         if not self._untold:
             training.advance()
-            self._path = checkpoint.write(self._folder, training)
+            self._save()
             self._untold.append(training.step)
         step = self._untold.popleft()
         newest = step == training.step
         report = Report(
             step=step,
             metrics=dict(training.history[step]),
-            checkpoint=str(self._path),
-            best_step=training.best_step,
-            best_metrics=dict(training.best_metrics),
+            checkpoint=str(self._path) if self._path is not None else None,
+            best_step=self._best_step,
+            best_metrics=self._best_metrics,
             finished=training.finished if newest else None,
             diverged=newest and training.diverged,
         )
@@ -114,6 +130,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         if path is None:
             raise checkpoint.CorruptCheckpoint(f"need a whole checkpoint in {checkpoint_dir}, found none")
         self._training.restore(checkpoint.read(path))
+        self._remember_best()
         self._untold.clear()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -128,6 +145,30 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         del self._training
         self._dataset = self._data_key = None
         _release_memory()
+
+    def _save(self) -> None:
+        """Writes the trial's checkpoint.
+
+        Where the disk is full, the trial goes on with its last one, and would repeat what came since. Its end waits for
+        room: there would be nothing to serve.
+        """
+        while True:
+            try:
+                self._path = checkpoint.write(self._folder, self._training)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                logger.warning("no room for a checkpoint of step %d: %s", self._training.step, error)
+                if self._training.finished is None:
+                    return
+                time.sleep(PAUSE_SECONDS)
+            else:
+                self._remember_best()
+                return
+
+    def _remember_best(self) -> None:
+        """What is reported of the kept weights is of those on disk."""
+        self._best_step, self._best_metrics = self._training.best_step, dict(self._training.best_metrics)
 
     def _load(self, trial: TrialConfig, root: str) -> Dataset:
         key = (trial.data.digest, root)
@@ -153,6 +194,13 @@ def _continue(training: Training, named: str | None, folder: Path) -> Path | Non
             return path
         logger.warning("looking for another checkpoint: %s is of a trial with other settings", path)
     return None
+
+
+def _initial_weights(trial: TrialConfig, config: Mapping[str, Any]) -> Path | None:
+    name, referenced = trial.train.initial_weights, config["referenced_weights"]
+    if name is None or name.reference:
+        return None if referenced is None else Path(referenced)
+    return find_initial_weights(name, Path(config["weights_root"]))
 
 
 def _device() -> torch.device:

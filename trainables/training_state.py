@@ -28,6 +28,8 @@ class TrainingState:
     """By `<number of the parameter>.<name>`, as in `3.exp_avg`."""
     best_weights: Mapping[str, Tensor]
     """The module's state dict at `best_step`; empty while there is none."""
+    kept: Mapping[str, Any]
+    """The config of the module that they belong to: another one than the trial's once its family finished it."""
 
     @property
     def metrics(self) -> Mapping[str, float]:

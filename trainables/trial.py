@@ -64,7 +64,16 @@ class TrialConfig:
                 faults.extend(fault.under(section) for fault in error.faults)
         if faults:
             raise ConfigError(faults)
-        return cls(family=str(family), **parts)
+        trial = cls(family=str(family), **parts)
+        task = trial.data.task
+        if task.kind not in trial.model.tasks:
+            asked = f"{name} asks for {task.kind}, and {family} answers {' and '.join(sorted(trial.model.tasks))}"
+            raise ConfigError([Fault(("data", "name"), f"need a dataset that fits the family: {asked}")])
+        known = [f"validation/{name}" for name in task.METRICS]
+        if trial.train.monitor is not None and trial.train.monitor not in known:
+            message = f"need one of {', '.join(known)} on {name}, got {shown(trial.train.monitor)}"
+            raise ConfigError([Fault(("train", "monitor"), message)])
+        return trial
 
     @property
     def steps(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from trainables.data.dataset import Dataset, Split
 from trainables.data.digits import Digits
+from trainables.initial_weights import find_initial_weights
 from trainables.models.narrow_resnet import NarrowResNetConfig
 from trainables.preprocessing import Preprocessing
 from trainables.tasks import Classification
@@ -68,8 +70,11 @@ def _make_trial() -> Callable[..., TrialConfig]:
 
 
 @pytest.fixture(name="make_training")
-def _make_training(corners: Dataset, make_trial: Callable[..., TrialConfig]) -> Callable[..., Training]:
+def _make_training(corners: Dataset, make_trial: Callable[..., TrialConfig], tmp_path: Path) -> Callable[..., Training]:
     def make(**train: Any) -> Training:
-        return Training(make_trial(**train), corners, device=torch.device("cpu"))
+        config = make_trial(**train)
+        name = config.train.initial_weights
+        path = find_initial_weights(name, tmp_path) if name is not None else None
+        return Training(config, corners, device=torch.device("cpu"), initial_weights=path)
 
     return make

@@ -5,12 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainables.augmentation import flip
+from trainables.augmentation import Flips, flip
+from trainables.tasks import Classification, Task
 
 
 def generator(seed: int = 0) -> torch.Generator:
     """A fresh generator."""
     return torch.Generator().manual_seed(seed)
+
+
+TASK = Classification(classes=("a", "b"))
+TARGETS = torch.arange(400)
+
+
+def flipped(kind: Flips, seed: int = 0, task: Task = TASK) -> torch.Tensor:
+    """The images alone."""
+    return flip(IMAGES, TARGETS, kind, task=task, generator=generator(seed))[0]
 
 
 IMAGES = torch.arange(400 * 2 * 3 * 5, dtype=torch.int64).remainder(251).to(torch.uint8).view(400, 2, 3, 5)
@@ -23,15 +33,15 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_mirror_image_is_as_likely(kind: str) -> None:
+def test_each_mirror_image_is_as_likely(kind: Flips) -> None:
     """Every image is one of its mirror images, each with the same frequency, within 4 sigma (n = 400)."""
-    flipped = flip(IMAGES, kind, generator())
-    assert flipped.shape == IMAGES.shape
-    assert flipped.dtype == torch.uint8
+    images = flipped(kind)
+    assert images.shape == IMAGES.shape
+    assert images.dtype == torch.uint8
     candidates = [KINDS[kind](image) for image in IMAGES]
     which = [
         next(i for i, candidate in enumerate(of_one) if torch.equal(candidate, image))
-        for of_one, image in zip(candidates, flipped, strict=True)
+        for of_one, image in zip(candidates, images, strict=True)
     ]
     share = 1 / len(candidates[0])
     sigma = (share * (1 - share) / len(IMAGES)) ** 0.5
@@ -42,6 +52,21 @@ def test_each_mirror_image_is_as_likely(kind: str) -> None:
 def test_the_generator_decides() -> None:
     """Equal generators flip alike; the images given are left as they are."""
     before = IMAGES.clone()
-    assert torch.equal(flip(IMAGES, "both", generator(1)), flip(IMAGES, "both", generator(1)))
-    assert not torch.equal(flip(IMAGES, "both", generator(1)), flip(IMAGES, "both", generator(2)))
+    assert torch.equal(flipped("both", 1), flipped("both", 1))
+    assert not torch.equal(flipped("both", 1), flipped("both", 2))
     assert torch.equal(IMAGES, before)
+
+
+def test_targets_that_are_pictures_are_mirrored_with_their_images() -> None:
+    """The task is told which images were mirrored, and along which axis."""
+
+    class Pictures(Classification):
+        """Its targets are like its images."""
+
+        def mirror(self, targets: torch.Tensor, chosen: torch.Tensor, axis: int) -> torch.Tensor:
+            """As the loop mirrors images."""
+            return torch.where(chosen.view(-1, 1, 1, 1), targets.flip(axis), targets)
+
+    images, targets = flip(IMAGES, IMAGES, "both", task=Pictures(classes=("a",)), generator=generator())
+    assert torch.equal(images, targets)
+    assert not torch.equal(images, IMAGES)

@@ -11,8 +11,9 @@ import torch
 
 from trainables import checkpoint
 from trainables.checkpoint import CorruptCheckpoint
+from trainables.reported import VOLATILE
 from trainables.saved_model import load_model
-from trainables.training import VOLATILE, Training
+from trainables.training import Training
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trainables.convolutions import Convolution, bfloat16_is_safe, channels_last_is_safe
-from trainables.cost import parameters, survey
+from trainables.cost import forward_seconds, gpu_utilization, parameters, survey
 from trainables.models.narrow_resnet import NarrowResNetConfig
 from trainables.precision import uses_bfloat16
 
@@ -121,3 +121,23 @@ def test_peak_memory_counts_from_the_reset() -> None:
     came, stayed = map(int, done.stdout.split())
     assert came >= 60 * 2**20
     assert stayed < 60 * 2**20
+
+
+def test_nobody_knows_how_busy_a_missing_gpu_is() -> None:
+    """On the CPU, and where NVML does not answer, utilisation is left out."""
+    assert gpu_utilization(torch.device("cpu")) is None
+    if not torch.cuda.is_available():
+        assert gpu_utilization(torch.device("cuda")) is None
+
+
+def test_a_forward_pass_is_timed_as_the_model_is_served() -> None:
+    """A few passes in evaluation mode; the model's mode and its running statistics stay as they were."""
+    modes = []
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(1))
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    before = model[0].running_mean.clone()
+    assert 0 < forward_seconds(model, torch.ones(1, 1, 4, 4)) < 1
+    assert not any(modes)
+    assert len(modes) > 1
+    assert model.training
+    assert torch.equal(before, model[0].running_mean)

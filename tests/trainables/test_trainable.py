@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import resource
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ from ray import tune
 
 from trainables.checkpoint import CorruptCheckpoint
 from trainables.data.digits import Digits
+from trainables.reported import VOLATILE
 from trainables.saved_model import load_model
 from trainables.trainable import TrialTrainable
-from trainables.training import VOLATILE
 
 MakeConfig = Callable[..., dict[str, Any]]
 
@@ -40,6 +42,8 @@ def _make_config(tmp_path: Path) -> MakeConfig:
             "step": step,
             "folder": str(tmp_path / "trials" / trial_id),
             "data_root": str(tmp_path / "data"),
+            "weights_root": str(tmp_path / "weights"),
+            "referenced_weights": None,
             "cpus": 1,
         }
 
@@ -84,6 +88,21 @@ def test_a_step_is_an_epoch_and_its_checkpoint(start: Callable[..., TrialTrainab
     assert model.step == reports[2]["best_step"]
     assert model.metrics == reports[2]["best_metrics"]
     assert torch.get_num_threads() == 1
+
+
+def test_a_trial_starts_from_the_weights_it_refers_to(
+    start: Callable[..., TrialTrainable], make_config: MakeConfig
+) -> None:
+    """Where the driver says they are; if they are nowhere, the first step says so."""
+    teacher = start(make_config()).train()["report"]
+    model = Path(teacher["checkpoint"]) / "model"
+    settings = {"optimizer": "sgd", "learning_rate": 1e-30, "initial_weights": "trial:aaaaaaaa-0000"}
+    config = make_config(trial_id="bbbbbbbb-0000", **settings)
+    report = start({**config, "referenced_weights": str(model)}).train()["report"]
+    ours, theirs = (load_model(path).module.state_dict() for path in (Path(report["checkpoint"]) / "model", model))
+    assert torch.equal(ours["head.weight"], theirs["head.weight"])
+    with pytest.raises(Exception, match="there is no trial:aaaaaaaa-0000 any more"):
+        start(make_config(trial_id="bbbbbbbb-0001", **settings)).train()
 
 
 def test_a_trial_continues_from_its_checkpoint(start: Callable[..., TrialTrainable], make_config: MakeConfig) -> None:
@@ -236,3 +255,68 @@ def test_tune_runs_trials_on_one_warm_actor(make_config: MakeConfig, tmp_path: P
     ]
     assert math.isnan(reports["aaaaaaaa-0002"]["metrics"]["train/loss"])
     assert load_model(Path(reports["aaaaaaaa-0001"]["checkpoint"]) / "model").trial["train"]["seed"] == 1
+
+
+def limit_files(size: int) -> None:
+    """Make the kernel refuse larger files to this process, also pytest's own output where that is a file."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """A full disk, until the block ends or `limit_files` makes room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    limit_files(100)
+    try:
+        yield
+    finally:
+        limit_files(before)
+
+
+def test_a_full_disk_costs_a_trial_its_newest_steps_at_most(
+    start: Callable[..., TrialTrainable], make_config: MakeConfig
+) -> None:
+    """It goes on, and reports the checkpoint and the kept weights that are on disk; with room, it writes again."""
+    trainable = start(make_config(max_epochs=4))
+    first = trainable.train()["report"]
+    with no_room():
+        with pytest.raises(OSError, match="File too large"):
+            Path(first["checkpoint"]).with_name("probe").write_bytes(bytes(1000))
+        second = trainable.train()["report"]
+    assert second["step"] == 2
+    assert {key: second[key] for key in ("checkpoint", "best_step", "best_metrics")} == {
+        key: first[key] for key in ("checkpoint", "best_step", "best_metrics")
+    }
+    assert load_model(Path(second["checkpoint"]) / "model").step == 1
+    again = start(make_config(max_epochs=4, step=2))
+    assert again.train()["report"]["step"] == 1
+    third = trainable.train()["report"]
+    assert Path(third["checkpoint"]).name == "checkpoint-000003"
+
+
+def test_the_end_of_a_trial_waits_for_room(
+    start: Callable[..., TrialTrainable], make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last checkpoint holds the model that is served."""
+    waited: list[float] = []
+
+    def make_room(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            limit_files(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+
+    monkeypatch.setattr("trainables.trainable.time.sleep", make_room)
+    trainable = start(make_config(max_epochs=1))
+    with no_room():
+        report = trainable.train()["report"]
+    assert len(waited) == 2
+    assert report["finished"] == "max_epochs reached"
+    assert load_model(Path(report["checkpoint"]) / "model").step == 1
+
+
+def test_a_trial_may_have_no_checkpoint_yet(start: Callable[..., TrialTrainable], make_config: MakeConfig) -> None:
+    """The disk was full from the beginning: there is nothing to continue from, and no value."""
+    trainable = start(make_config())
+    with no_room():
+        report = trainable.train()["report"]
+    assert (report["checkpoint"], report["best_step"], report["best_metrics"]) == (None, None, {})

@@ -48,7 +48,7 @@ def test_faults_of_all_parts_come_together() -> None:
     assert {fault.pointer: fault.message for fault in caught.value.faults} == {
         "/modle": "unknown section 'modle'; did you mean 'model'?",
         "/model/channels/3": "need a whole number >= 1 and <= 8192, got 0",
-        "/train/batch_size": "need a whole number >= 1, got 0",
+        "/train/batch_size": "need a whole number >= 1 and <= 65536, got 0",
         "/train/learning_rat": "unknown setting 'learning_rat'; did you mean 'learning_rate'?",
         "/data/image_size": "need a whole number >= 8 and <= 1024, got 1",
     }

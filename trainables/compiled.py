@@ -1,0 +1,35 @@
+"""A network's passes translated by torch.compile."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import nn
+
+Compile = Literal["off", "on", "cuda_graphs"]
+BACKEND = "inductor"
+
+
+def compile_network(network: nn.Module, how: Compile, device: torch.device) -> None:
+    """Has calls of the network, and their way back, translated when they first happen.
+
+    It stays the same object with the same weights; `eagerly` calls it as it was.
+
+    Raises:
+        ValueError: CUDA graphs were asked for elsewhere than on a GPU.
+    """
+    if how == "cuda_graphs" and device.type != "cuda":
+        raise ValueError(f"train.compile: cuda_graphs needs a GPU, got the device {device.type}")
+    if how != "off":
+        mode = "reduce-overhead" if how == "cuda_graphs" else None
+        network.compile(backend=BACKEND, dynamic=False, mode=mode)
+
+
+def eagerly(how: Compile) -> AbstractContextManager[None]:
+    """While it lasts, nothing is translated: other shapes and modes than training's would be, each for seconds."""
+    if how == "off":
+        return nullcontext()  # torch's own would take a second to import what translates
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
