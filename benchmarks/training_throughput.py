@@ -7,6 +7,10 @@ The data are scikit-learn's digits enlarged to 150 x 150, so that both loops can
 last epoch's test accuracy is in the results beside the speed. Every run is a process of its own; the variants take
 turns, a seed a round, so that a disturbance of the machine meets them all. The first epoch warms up and is not timed.
 
+Beside the speed by the clock stands the one by processor time, that of DataLoader's workers included: it holds on a
+machine that does other work at the time. `auto` is left out where it is float32 (no bfloat16 instructions), and
+torch.compile, which takes minutes to start, unless `--compiled` asks for it.
+
 The peer is a DataLoader over the same memory-mapped pixels (shuffled, last batch dropped, worker processes that stay),
 float32, NCHW, eager, Adam; with two workers and with none, since on few cores they compete with the training.
 """
@@ -28,16 +32,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from trainables.allocator import keep_freed_memory
+from trainables.compiled import eagerly
 from trainables.data.dataset import Dataset, Split
 from trainables.data.digits import Digits
 from trainables.models.narrow_resnet import NarrowResNetConfig
-from trainables.precision import Precision
+from trainables.precision import has_bfloat16
 from trainables.training import Training
 from trainables.trial import TrainConfig, TrialConfig
 
@@ -51,7 +57,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "peer, no worker": {"workers": 0},
     "core": {"precision": "auto"},
     "core, float32": {"precision": "float32"},
+    "core, compiled": {"precision": "auto", "compile": "on"},
 }
+
+
+def variants(device: torch.device, *, compiled: bool) -> list[str]:
+    """Those that differ on this machine."""
+    left_out = {*([] if has_bfloat16(device) else ["core, float32"]), *([] if compiled else ["core, compiled"])}
+    return [variant for variant in VARIANTS if variant not in left_out]
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of those that it started and that still run."""
+    own = psutil.Process()
+    return sum(sum(process.cpu_times()[:2]) for process in [own, *own.children(recursive=True)])
 
 
 class Pixels(TorchDataset[tuple[Tensor, int]]):
@@ -70,8 +89,8 @@ class Pixels(TorchDataset[tuple[Tensor, int]]):
 
 def train_peer(
     dataset: Dataset, model: str, epochs: int, device: torch.device, *, workers: int, seed: int
-) -> tuple[list[float], float]:
-    """Images a second in each epoch, and the test accuracy after the last."""
+) -> tuple[list[tuple[float, float]], float]:
+    """Images a second in each epoch, by the clock and by processor time, and the test accuracy after the last."""
     torch.manual_seed(seed)
     (mean,), (std,) = dataset.preprocessing.mean, dataset.preprocessing.std
     module = NarrowResNetConfig(channels=MODELS[model]).build(input_shape=(1, SIZE, SIZE), outputs=10).to(device)
@@ -89,7 +108,7 @@ def train_peer(
     speeds = []
     for _ in range(epochs):
         module.train()
-        started, seen = time.perf_counter(), 0
+        started, busy, seen = time.perf_counter(), cpu_seconds(), 0
         for pixels, targets in loader:
             x, y = pixels.to(device, non_blocking=True), targets.to(device, non_blocking=True)
             optimizer.zero_grad()
@@ -98,7 +117,7 @@ def train_peer(
             optimizer.step()
             seen += len(x)
         loss.item()  # waits for a GPU
-        speeds.append(seen / (time.perf_counter() - started))
+        speeds.append((seen / (time.perf_counter() - started), seen / (cpu_seconds() - busy)))
     module.eval()
     right = 0
     with torch.inference_mode():
@@ -108,23 +127,30 @@ def train_peer(
 
 
 def train_core(
-    dataset: Dataset, model: str, epochs: int, device: torch.device, *, precision: Precision, seed: int
-) -> tuple[list[float], float]:
-    """The same of `trainables.training`; accuracy with the last weights, as the peer's."""
+    dataset: Dataset, model: str, epochs: int, device: torch.device, *, seed: int, **options: Any
+) -> tuple[list[tuple[float, float]], float]:
+    """The same of `trainables.training`; accuracy with the last weights, as the peer's.
+
+    Its processor time includes that of validation, on one image: as good as none.
+    """
     if device.type == "cpu":
         keep_freed_memory()  # as `trainables.trainable` does in every trial
     config = TrialConfig(
         family="narrow_resnet",
         model=NarrowResNetConfig(channels=MODELS[model]),
-        train=TrainConfig(
-            batch_size=BATCH, max_epochs=epochs, learning_rate=LEARNING_RATE, seed=seed, precision=precision
-        ),
+        train=TrainConfig(batch_size=BATCH, max_epochs=epochs + 1, learning_rate=LEARNING_RATE, seed=seed, **options),
         data=Digits(image_size=SIZE),
     )
-    training = Training(config, dataset, device=device)
-    speeds = [training.advance()["images_per_second"] for _ in range(epochs)]
+    one = Split(dataset.validation.images[:1], dataset.validation.targets[:1])
+    training = Training(config, dataclasses.replace(dataset, validation=one), device=device)
+    speeds = []
+    for _ in range(epochs):  # one less than max_epochs, so that the test of the last is not in the time
+        busy = cpu_seconds()
+        seen = len(dataset.train) // BATCH * BATCH
+        speed = training.advance()["images_per_second"]
+        speeds.append((speed, seen / (cpu_seconds() - busy)))
     training.model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), eagerly(config.train.compile):
         inputs = dataset.preprocessing.normalize(torch.tensor(dataset.test.images).to(device))
         chosen = training.model(inputs).argmax(1).cpu()
     return speeds, float((chosen == torch.tensor(dataset.test.targets)).double().mean())
@@ -143,7 +169,14 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     speeds, accuracy = run(
         dataset, arguments.model, arguments.epochs, device, seed=arguments.seed, **VARIANTS[arguments.one]
     )
-    return {"variant": arguments.one, "seed": arguments.seed, "images_per_second": speeds[1:], "accuracy": accuracy}
+    clock, busy = zip(*speeds[1:], strict=True)
+    return {
+        "variant": arguments.one,
+        "seed": arguments.seed,
+        "images_per_second": clock,
+        "images_per_cpu_second": busy,
+        "accuracy": accuracy,
+    }
 
 
 def main() -> None:
@@ -152,9 +185,10 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="nRN18")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3, help="seeds")
     parser.add_argument("--images", type=int, help="an epoch; more than the digits' repeats them")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile too")
     parser.add_argument("--one", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
@@ -166,9 +200,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Digits(image_size=SIZE).load(Path(folder))
         for seed in range(arguments.rounds):
-            for variant in VARIANTS:
+            for variant in variants(torch.device(arguments.device), compiled=arguments.compiled):
                 runs.append(_in_own_process(arguments, variant, seed, Path(folder)))
-                print(f"round {seed + 1}: {variant}: {statistics.median(runs[-1]['images_per_second']):,.0f} images/s")
+                speed, busy = (
+                    statistics.median(runs[-1][name]) for name in ("images_per_second", "images_per_cpu_second")
+                )
+                print(f"round {seed + 1}: {variant}: {speed:,.0f} images/s, {busy:,.0f} a CPU second", flush=True)
     _report(arguments, runs)
 
 
@@ -183,24 +220,25 @@ def _in_own_process(arguments: argparse.Namespace, variant: str, seed: int, data
 
 def _report(arguments: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
     print(f"\n{arguments.model}, {SIZE}x{SIZE}, batches of {BATCH}, {arguments.threads} threads, {arguments.device}")
-    print(f"{'variant':18} {'images/s: median':>17} {'(quartiles)':>17} {'n':>4} {'test accuracy':>16}")
+    print(f"{'variant':18} {'images/s: median':>17} {'(quartiles)':>17} {'a CPU second':>17} {'n':>4} {'accuracy':>16}")
     summary = {}
-    for variant in VARIANTS:
+    for variant in dict.fromkeys(run["variant"] for run in runs):
         own = [run for run in runs if run["variant"] == variant]
-        speeds = [speed for run in own for speed in run["images_per_second"]]
-        low, median, high = statistics.quantiles(speeds, n=4)
+        summary[variant] = {name: _summary(own, name) for name in ("images_per_second", "images_per_cpu_second")}
         accuracies = [run["accuracy"] for run in own]
         spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
-        summary[variant] = {
-            "images_per_second": {"median": median, "quartiles": [low, high], "max": max(speeds), "n": len(speeds)},
-            "accuracy": {"mean": statistics.mean(accuracies), "std": spread, "n": len(accuracies)},
-        }
+        summary[variant]["accuracy"] = {"mean": statistics.mean(accuracies), "std": spread, "n": len(accuracies)}
+        clock, busy = summary[variant]["images_per_second"], summary[variant]["images_per_cpu_second"]
+        low, high = clock["quartiles"]
         told = f"{statistics.mean(accuracies):.3f}" + ("" if spread is None else f" +- {spread:.3f}")
-        print(f"{variant:18} {median:17,.0f} {f'({low:,.0f}, {high:,.0f})':>17} {len(speeds):4} {told:>16}")
-    medians = {variant: of_it["images_per_second"]["median"] for variant, of_it in summary.items()}
-    best_peer = max((variant for variant in VARIANTS if variant.startswith("peer")), key=medians.__getitem__)
-    ratio = medians["core"] / medians[best_peer]
-    print(f"core / best peer ({best_peer}): {ratio:.2f}")
+        print(f"{variant:18} {clock['median']:17,.0f} {f'({low:,.0f}, {high:,.0f})':>17} {busy['median']:17,.0f} "
+              f"{clock['n']:4} {told:>16}")  # fmt: skip
+    ratios = {}
+    for name in ("images_per_second", "images_per_cpu_second"):
+        medians = {variant: of_it[name]["median"] for variant, of_it in summary.items()}
+        best = max((variant for variant in medians if variant.startswith("peer")), key=medians.__getitem__)
+        ratios[name] = {"core_over_best_peer": medians["core"] / medians[best], "best_peer": best}
+        print(f"{name}: core / best peer ({best}): {ratios[name]['core_over_best_peer']:.2f}")
     path = RESULTS / f"training_throughput_{arguments.model}_{arguments.device}.json"
     path.parent.mkdir(exist_ok=True)
     content = {
@@ -208,12 +246,18 @@ def _report(arguments: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
         "settings": {name: getattr(arguments, name) for name in ("model", "device", "threads", "epochs", "rounds")}
         | {"image_size": SIZE, "batch_size": BATCH, "images": arguments.images or Digits().train},
         "summary": summary,
-        "core_over_best_peer": ratio,
+        "ratios": ratios,
         "runs": runs,
         "made": _circumstances(arguments.device),
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
     print(f"wrote {path.relative_to(ROOT)}")
+
+
+def _summary(runs: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    speeds = [speed for run in runs for speed in run[name]]
+    low, median, high = statistics.quantiles(speeds, n=4)
+    return {"median": median, "quartiles": [low, high], "max": max(speeds), "n": len(speeds)}
 
 
 def _circumstances(device: str) -> dict[str, Any]:

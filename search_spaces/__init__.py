@@ -10,6 +10,9 @@ from search_spaces.parameters import Choice as Choice
 from search_spaces.parameters import Float as Float
 from search_spaces.parameters import Int as Int
 from search_spaces.parameters import parameter_from_dict as parameter_from_dict
+from search_spaces.scale import full as full
+from search_spaces.scale import merged as merged
+from search_spaces.scale import scaled as scaled
 from search_spaces.space import SearchSpace as SearchSpace
 from search_spaces.yaml_text import read_yaml as read_yaml
 from search_spaces.yaml_text import write_yaml as write_yaml

@@ -7,6 +7,7 @@ from importlib.abc import Traversable
 from importlib.resources import files
 from typing import Any
 
+from search_spaces.scale import full, scaled
 from search_spaces.space import SearchSpace
 from search_spaces.yaml_text import read_yaml
 
@@ -21,14 +22,18 @@ def default_space(family: str) -> SearchSpace:
     return SearchSpace.from_dict(_document(files("search_spaces"), family))
 
 
-def study(name: str) -> dict[str, Any]:
+def study(name: str, *, small: bool = False) -> dict[str, Any]:
     """A ready-made sweep spec, as the plain data that a user would POST.
+
+    Args:
+        name: of the study.
+        small: cut down to a small machine, by the study's own `scale`.
 
     Raises:
         LookupError: no study has that name.
     """
     document: dict[str, Any] = _document(files("search_spaces") / "studies", name)
-    return document
+    return scaled(document) if small else full(document)
 
 
 def studies() -> list[str]:

@@ -51,8 +51,16 @@ class Parameter(ABC):
         """The values at its ends, or every value of a choice, each with its path in `to_dict()`."""
 
     @abstractmethod
+    def every(self) -> Iterator[Any] | None:
+        """Every value in its order; None: they are a continuum."""
+
+    @abstractmethod
+    def at(self, share: float) -> Any:
+        """The value at a share, 0 <= share < 1, of the way (on a logarithmic scale if `log`) through all values."""
+
     def sample(self, rng: Random) -> Any:
         """A value drawn evenly (on a logarithmic scale if `log`)."""
+        return self.at(rng.random())
 
     @abstractmethod
     def allows(self, value: Any) -> bool:
@@ -97,14 +105,21 @@ class Float(Parameter):
         """`low` and `high`."""
         return [(("low",), self.low), (("high",), self.high)]
 
-    def sample(self, rng: Random) -> float:
-        """A number drawn evenly, or log-evenly, between the ends."""
+    def every(self) -> Iterator[float] | None:
+        """Its steps, if it has some."""
+        if self.step is None:
+            return None
+        low, step = self.low, self.step
+        return (_stepped(low, step, i) for i in range(round(_steps(low, self.high, step)) + 1))
+
+    def at(self, share: float) -> float:
+        """Between the ends; steps have the same share each."""
         if self.step is not None:
-            return _stepped(self.low, self.step, rng.randint(0, round(_steps(self.low, self.high, self.step))))
+            return _stepped(self.low, self.step, int(share * (1 + round(_steps(self.low, self.high, self.step)))))
         if self.log:
-            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+            value = math.exp(_between(math.log(self.low), math.log(self.high), share))
         else:
-            value = rng.uniform(self.low, self.high)
+            value = _between(self.low, self.high, share)
         return min(max(value, self.low), self.high)  # rounding may step over an end
 
     def allows(self, value: Any) -> bool:
@@ -142,12 +157,17 @@ class Int(Parameter):
         """`low` and `high`."""
         return [(("low",), self.low), (("high",), self.high)]
 
-    def sample(self, rng: Random) -> int:
-        """A whole number drawn evenly, or log-evenly, between the ends."""
+    def every(self) -> Iterator[int]:
+        """Its steps."""
+        return iter(range(self.low, self.high + 1, self.step))
+
+    def at(self, share: float) -> int:
+        """Between the ends; steps have the same share each, on a logarithmic scale what lies around them."""
         if self.log:  # each whole number owns the interval half a step to either side
-            value = round(math.exp(rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5))))
+            value = round(math.exp(_between(math.log(self.low - 0.5), math.log(self.high + 0.5), share)))
             return min(max(value, self.low), self.high)
-        return rng.randrange(self.low, self.high + 1, self.step)
+        steps = 1 + (self.high - self.low) // self.step
+        return self.low + self.step * min(int(share * steps), steps - 1)
 
     def allows(self, value: Any) -> bool:
         """A whole number in the range and on a step."""
@@ -182,9 +202,13 @@ class Choice(Parameter):
         """Every value."""
         return [(("values", i), plain(value)) for i, value in enumerate(self.values)]
 
-    def sample(self, rng: Random) -> Any:
-        """One of the values, all equally likely."""
-        return plain(rng.choice(self.values))
+    def every(self) -> Iterator[Any]:
+        """Its values."""
+        return map(plain, self.values)
+
+    def at(self, share: float) -> Any:
+        """One of the values, the same share each."""
+        return plain(self.values[int(share * len(self.values))])
 
     def allows(self, value: Any) -> bool:
         """One of the values, compared as JSON."""
@@ -236,6 +260,10 @@ def _range_faults(range_: Float | Int) -> Iterator[SpaceFault]:
         yield ("step",), f"need step > 0, got {step!r}"
     elif step is not None and _steps(low, high, step).denominator != 1:
         yield ("step",), f"need high - low to be a multiple of step, got {low!r} to {high!r} in steps of {step!r}"
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + share * (high - low)
 
 
 # Steps are counted in numbers as they are written: three steps of 0.1 are 0.3, which binary fractions would miss.

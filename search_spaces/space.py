@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from random import Random
@@ -74,10 +74,14 @@ class SearchSpace(Mapping[str, Float | Int | Choice]):
 
     def sample(self, rng: Random) -> dict[str, Any]:
         """A point at random: each active parameter drawn by itself."""
+        return self.at([rng.random() for _ in self])
+
+    def at(self, shares: Sequence[float]) -> dict[str, Any]:
+        """The point at these coordinates in the unit cube, 0 <= share < 1, one a parameter, active or not."""
         point: dict[str, Any] = {}
-        for name, parameter in self.items():
+        for (name, parameter), share in zip(self.items(), shares, strict=True):
             if self.is_active(name, point):
-                point[name] = parameter.sample(rng)
+                point[name] = parameter.at(share)
         return point
 
     def check(self, point: Mapping[str, Any]) -> None:
@@ -119,6 +123,26 @@ class SearchSpace(Mapping[str, Float | Int | Choice]):
                         point[name] = plain(demand[name]) if name in demand else parameter.extremes()[end][1]
                 found.setdefault(key(point), point)
         return list(found.values())
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Every point, the last parameter changing fastest; a parameter varies only where it is active.
+
+        Raises:
+            SpaceError: naming every parameter whose values are a continuum.
+        """
+        continua = [name for name, parameter in self.items() if parameter.every() is None]
+        if continua:
+            raise SpaceError([((name,), "need a choice, an int or a float with a step in a grid") for name in continua])
+        return self._grid({}, list(self))
+
+    def _grid(self, point: dict[str, Any], left: Sequence[str]) -> Iterator[dict[str, Any]]:
+        if not left:
+            yield point
+        elif self.is_active(left[0], point):
+            for value in self[left[0]].every() or ():
+                yield from self._grid({**point, left[0]: value}, left[1:])
+        else:
+            yield from self._grid(point, left[1:])
 
     def given(self, fixed: Mapping[str, Any]) -> SearchSpace:
         """What is left to search once these values are fixed.

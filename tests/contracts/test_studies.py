@@ -1,21 +1,128 @@
-"""What every ready-made study promises, at every corner of what it searches."""
+"""What every ready-made study promises: a legal spec, a network at every corner, and a small copy that runs."""
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from search_spaces import studies, study
+from service.adapters.memory import ManualClock, MemoryStore
+from service.domain import Sweep, SweepState, Trial, TrialState
+from service.driver.recorder import Recorder
+from service.driver.run import Run
 from service.spec import SweepSpec
+from trainables.outline import outline
+from trainables.trainable import Report
+from trainables.training import Training
+from trainables.trial import TrialConfig
 
 
+@pytest.fixture(name="data_root", scope="module")
+def _data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+MOST_IMAGES = 100_000
+"""Seen by all trials of a study that is run here; other scales are for minutes on a small machine."""
+
+
+def _images_seen(name: str) -> int:
+    spec = SweepSpec.from_dict(study(name, small=True))
+    trial = spec.trial(spec.space.corners()[0])
+    return spec.search.trials * spec.search.repeats * trial.steps * trial.data.train
+
+
+@pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("name", studies())
-def test_every_corner_of_a_study_has_a_network_for_its_images(name: str) -> None:
+def test_every_corner_of_a_study_has_a_network_for_its_images(name: str, small: bool) -> None:
     """Networks that cannot take a study's images would fail only once it runs; here they take no memory."""
-    spec = SweepSpec.from_dict(study(name))
+    spec = SweepSpec.from_dict(study(name, small=small))
+    assert spec.name == name
     for corner in spec.space.corners():
-        trial = spec.trial(corner)
-        shape, outputs = trial.data.preprocessing.input_shape, trial.data.task.outputs
-        with torch.device("meta"):
-            model = trial.model.build(input_shape=shape, outputs=outputs)
-        assert any(parameter.requires_grad for parameter in model.parameters())
+        assert any(parameter.requires_grad for parameter in outline(spec.trial(corner)).parameters())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in studies() if study(name, small=True) != study(name) and _images_seen(name) <= MOST_IMAGES],
+)
+def test_a_study_runs_at_its_scale(name: str, tmp_path: Path, data_root: Path) -> None:
+    """Its search is asked, every trial trained and told, without a cluster: all complete, each tested once at its end.
+
+    What the networks learn at this scale says nothing, so only this is asserted: every number is one, accuracies are
+    shares, losses are positive, and each trial has as many steps as its budget or its patience let it have.
+    """
+    spec = SweepSpec.from_dict(study(name, small=True))
+    trials, trained = _sweep(spec, tmp_path, data_root)
+    asked = spec.search.trials * spec.search.repeats
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * asked
+    assert len(trained) == asked
+    for training in trained:
+        assert training.finished is not None
+        assert len(training.history) == training.step
+        for step, metrics in training.history.items():
+            assert all(math.isfinite(value) for value in metrics.values())
+            assert ("test/loss" in metrics) == (step == training.step)
+            assert all(0 <= value <= 1 for key, value in metrics.items() if key.endswith("/accuracy"))
+            assert all(value > 0 for key, value in metrics.items() if key.endswith("/loss"))
+
+
+def _sweep(spec: SweepSpec, folder: Path, data_root: Path) -> tuple[list[Trial], list[Training]]:
+    """The sweep's trials, one after another in this process, as its driver and its workers would run them."""
+    store, clock = MemoryStore(), ManualClock()
+    store.add_sweep(Sweep(id="s", name=spec.name, spec=spec.to_dict(), created_at=clock.now()))
+    sweep = store.move_sweep("s", SweepState.RUNNING, at=clock.now())
+    recorder = Recorder(store, clock)
+    run = Run(
+        sweep,
+        spec,
+        trials=[],
+        measurements=[],
+        folder=folder,
+        data_root=data_root,
+        weights_root=folder,
+        referenced_weights={},
+        recorder=recorder,
+        clock=clock,
+    )
+    trained = []
+    while not isinstance(settings := run.start(), str):
+        trial = TrialConfig.from_dict(settings["trial"])
+        training = Training(
+            trial, trial.data.load(data_root), device=torch.device("cpu"), initial_weights=_weights(trial, folder)
+        )
+        trained.append(training)
+        while training.finished is None:
+            training.advance()
+            run.report(settings["trial_id"], _report(training, folder))
+    recorder.close()
+    return store.trials("s"), trained
+
+
+def _report(training: Training, folder: Path) -> Report:
+    values: dict[str, Any] = {
+        "step": training.step,
+        "metrics": training.metrics,
+        "checkpoint": str(folder),
+        "best_step": training.best_step,
+        "best_metrics": training.best_metrics,
+        "finished": training.finished,
+        "diverged": training.diverged,
+    }
+    return Report(**values)  # type: ignore[typeddict-item]
+
+
+def _weights(trial: TrialConfig, folder: Path) -> Path | None:
+    """Where a trial starts that names other weights: at random ones, in place of another study's."""
+    if trial.train.initial_weights is None:
+        return None
+    preprocessing, task = trial.data.preprocessing, trial.data.task
+    network = trial.model.build(input_shape=preprocessing.input_shape, outputs=task.outputs)
+    path = folder / "other.safetensors"
+    save_file(network.state_dict(), path)
+    return path

@@ -245,6 +245,30 @@ def test_conditions_that_cannot_be_are_faults(described: Any, path: tuple[str, .
     assert path is None or caught.value.faults[0][0] == path
 
 
+def test_a_grid_has_every_point_once() -> None:
+    """Steps of numbers and values of choices, and a conditional parameter only where it is active."""
+    space = SearchSpace.from_dict(
+        {
+            "momentum": {"kind": "float", "low": 0.1, "high": 0.3, "step": 0.1, "when": {"optimizer": "sgd"}},
+            "optimizer": {"kind": "choice", "values": ["adam", "sgd"]},
+            "depth": {"kind": "int", "low": 2, "high": 6, "step": 2},
+        }
+    )
+    points = list(space.grid())
+    for point in points:
+        space.check(point)
+    assert len(points) == len({key(point) for point in points}) == (1 + 3) * 3
+    assert {point["momentum"] for point in points if "momentum" in point} == {0.1, 0.2, 0.3}
+
+
+def test_a_continuum_has_no_grid() -> None:
+    """Every parameter that is one is named."""
+    space = SearchSpace({"a": Float(low=0, high=1), "b": Int(low=0, high=1), "c": Float(low=0, high=1)})
+    with pytest.raises(SpaceError) as caught:
+        next(space.grid())
+    assert [path for path, _ in caught.value.faults] == [("a",), ("c",)]
+
+
 def test_every_fault_of_a_space_is_listed() -> None:
     """Faults of parameters and of conditions come together; a broken parent is not called unknown."""
     with pytest.raises(SpaceError) as caught:
