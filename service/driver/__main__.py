@@ -8,6 +8,7 @@ import sys
 
 import ray
 
+from service import logs
 from service.adapters.clock import SystemClock
 from service.adapters.sql_store import SqlStore
 from service.domain import SweepState
@@ -22,9 +23,10 @@ def main() -> int:
         sys.stderr.write("usage: python -m service.driver SWEEP_ID\n")
         return 2
     tune.configure()
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
-    logging.captureWarnings(capture=True)
     settings = Settings.from_environment()
+    trace = os.environ.get("TRACEPARENT", "")
+    logs.configure(as_json=settings.json_logs, stream=sys.stdout, text="%(asctime)s %(message)s", traceparent=trace)
+    logging.captureWarnings(capture=True)
     store = SqlStore(settings.database_url)
     ray.init(logging_level=logging.WARNING, log_to_driver=True)
     try:

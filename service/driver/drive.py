@@ -6,21 +6,26 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from service.adapters.optuna_search import Search
 from service.adapters.pictures import draw, sweep_figures
-from service.domain import IllegalMove, Sweep, SweepState, Unavailable
+from service.domain import Conflict, IllegalMove, Sweep, SweepState, Unavailable
 from service.driver.log import keep_log
 from service.driver.recorder import PAUSE_SECONDS, Recorder
+from service.driver.repeats import as_points
 from service.driver.run import Run
 from service.driver.spread import spread
 from service.driver.tune import Engine
+from service.plan import Stop
 from service.ports import Clock, Store
+from service.references import referenced_weights
 from service.settings import Settings
 from service.spec import SweepSpec
+from service.warm_start import known
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,11 +53,27 @@ def drive(sweep_id: str, *, store: Store, settings: Settings, clock: Clock) -> S
     """
     sweep = _insist(lambda: store.sweep(sweep_id), clock)
     keep_log(settings.driver_log(sweep_id, sweep.attempt))
-    if sweep.state is SweepState.QUEUED:
-        sweep = _insist(lambda: store.move_sweep(sweep_id, SweepState.RUNNING, at=clock.now()), clock)
-    if sweep.state.final:
-        logger.info("sweep %s is %s already", sweep_id, sweep.state)
-        return sweep.state
+    if sweep.state in (SweepState.QUEUED, SweepState.STARTING):
+        with suppress(IllegalMove):  # somebody has just asked for its end
+            _insist(lambda: store.move_sweep(sweep_id, SweepState.RUNNING, at=clock.now()), clock)
+    while True:
+        sweep = _insist(lambda: store.sweep(sweep_id), clock)
+        if not sweep.state.driven:
+            logger.info("sweep %s is %s already", sweep_id, sweep.state)
+            return sweep.state
+        try:
+            return _drive(sweep, store, settings, clock)
+        except _Changed:
+            logger.info("the sweep was extended at its end; going on")
+
+
+class _Changed(Exception):  # noqa: N818 - it is no error
+    """The sweep got another spec when it was about to end."""
+
+
+def _drive(sweep: Sweep, store: Store, settings: Settings, clock: Clock) -> SweepState:
+    """Runs what is left of the sweep as it is now."""
+    sweep_id = sweep.id
     spec = SweepSpec.from_dict(sweep.spec)
     recorder = Recorder(store, clock)
     run = Run(
@@ -60,78 +81,120 @@ def drive(sweep_id: str, *, store: Store, settings: Settings, clock: Clock) -> S
         spec,
         trials=_insist(lambda: store.trials(sweep_id), clock),
         measurements=_insist(lambda: store.measurements(sweep_id), clock),
+        known=_insist(lambda: known(spec, store), clock),
         folder=settings.sweeps_root / sweep_id / "trials",
         data_root=settings.data_root,
+        weights_root=settings.weights_root,
+        referenced_weights=_insist(lambda: referenced_weights(spec, store), clock),
         recorder=recorder,
         clock=clock,
     )
     engine = Engine(run, spec.resources, prepare=lambda: _prepare(run, sweep, spec, settings, recorder, clock))
-    state, reason = _watch(engine, run, lambda: ending(store, sweep, spec.stop.time_budget_seconds, clock))
+    end = _watch(engine, run, spec.stop.silence_limit_seconds, lambda: look(store, run, clock))
     recorder.close()
     _draw(store, sweep_id, spec, settings.pictures(sweep_id))
-    return _finish(store, sweep_id, state, reason, clock)
+    return _finish(store, run.sweep, end.state, end.reason, clock)
 
 
-def _watch(engine: Engine, run: Run, ending: Callable[[], tuple[SweepState, str] | None]) -> tuple[SweepState, str]:
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a sweep is to end."""
+
+    state: SweepState
+    reason: str = ""
+    at_once: bool = True
+    """Its running trials are not waited for; else each ends at its next report."""
+
+
+def _watch(engine: Engine, run: Run, silence: float | None, look: Callable[[], End | None]) -> End:
     """Lets the engine work until it has ended or must, and says how the sweep ended."""
-    end = ending()
+    end = look()
+    if end is not None and end.state is SweepState.PAUSED:
+        run.drain(pause=True)
     if end is None:
         engine.start()
-        while not engine.wait(POLL_SECONDS) and end is None:
-            end = ending()
-        if end is not None:
-            logger.info("ending the sweep: %s", end[1])
+        while not engine.wait(POLL_SECONDS):
+            if silence is not None:
+                engine.kill_silent(silence)
+            asked = look()
+            if asked is None or asked == end:
+                continue
+            end = asked
+            logger.info("ending the sweep: %s", end.reason)
+            if not end.at_once:
+                run.drain(pause=end.state is SweepState.PAUSED)
+                continue
             run.stop()
             if not engine.wait(GRACE_SECONDS):
                 engine.kill()
                 engine.wait(CLEANUP_SECONDS)
+            break
     if engine.error is not None and end is None:
-        end = SweepState.FAILED, engine.error
+        end = End(SweepState.FAILED, engine.error)
     elif end is None and run.failure is not None:
-        end = SweepState.FAILED, run.failure
-    run.close(f"the sweep ended: {end[1]}" if end else "the sweep ended")
-    return end or (SweepState.COMPLETED, "")
+        end = End(SweepState.FAILED, run.failure)
+    end = end or End(SweepState.COMPLETED)
+    run.close(f"the sweep ended: {end.reason}" if end.reason else "the sweep ended")
+    return end
 
 
-def ending(store: Store, sweep: Sweep, budget: int | None, clock: Clock) -> tuple[SweepState, str] | None:
-    """The state in which the sweep must end now, and why; None: it may go on.
+REQUESTS = {
+    SweepState.PAUSING: End(SweepState.PAUSED, "paused on request", at_once=False),
+    SweepState.STOPPING: End(SweepState.STOPPED, "stopped on request", at_once=False),
+    SweepState.CANCELLING: End(SweepState.STOPPED, "cancelled on request"),
+}
 
-    Args:
-        store: is asked whether the sweep shall stop; where it does not answer, the sweep goes on.
-        sweep: when its first driver started.
-        budget: seconds that it may take, driverless times included; None: as many as it needs.
-        clock: tells how many have passed.
+
+def look(store: Store, run: Run, clock: Clock) -> End | None:
+    """How the sweep must end now; None: it may go on. The run hears of another spec.
+
+    Where the store does not answer, the sweep goes on. Its time budget counts the times without a driver too, but not
+    those in which it was queued, paused or ended.
 
     Raises:
-        Superseded: the sweep has had another driver since `sweep` was read.
+        Superseded: the sweep has had another driver since the run began.
     """
     try:
-        now = store.sweep(sweep.id)
+        now = store.sweep(run.sweep.id)
     except Unavailable:
         return None
-    if now.attempt > sweep.attempt:
-        raise Superseded(f"driver {now.attempt} has the sweep; this is driver {sweep.attempt}")
-    state = now.state
-    if state is SweepState.STOPPING:
-        return SweepState.STOPPED, "stopped on request"
-    if state.final:
-        return state, f"the sweep became {state} elsewhere"
-    if budget is not None and sweep.started_at and clock.now() - sweep.started_at >= timedelta(seconds=budget):
-        return SweepState.COMPLETED, f"its time budget of {timedelta(seconds=budget)} is over"
+    if now.attempt > run.sweep.attempt:
+        raise Superseded(f"driver {now.attempt} has the sweep; this is driver {run.sweep.attempt}")
+    if not now.state.driven:
+        return End(now.state, f"the sweep became {now.state} elsewhere")
+    if now.state in REQUESTS:
+        return REQUESTS[now.state]
+    if now.revision != run.sweep.revision:
+        logger.info("the sweep has another spec: revision %d", now.revision)
+        run.extend(now)
+    budget = Stop.from_dict(now.spec["stop"]).time_budget_seconds
+    if budget is not None and now.seconds_run(clock.now()) >= budget:
+        return End(SweepState.COMPLETED, f"its time budget of {timedelta(seconds=budget)} is over")
     return None
 
 
-def _finish(store: Store, sweep_id: str, state: SweepState, reason: str, clock: Clock) -> SweepState:
-    """Moves the sweep to its final state; a request to stop that came at the last moment wins over completion."""
+def _finish(store: Store, sweep: Sweep, state: SweepState, reason: str, clock: Clock) -> SweepState:
+    """Moves the sweep to its final state; a request that came at the last moment wins over completion.
+
+    Raises:
+        _Changed: the sweep has another spec than the one that was run to its end.
+        Superseded: it has another driver.
+    """
+    sweep_id = sweep.id
 
     def move(state: SweepState) -> SweepState:
-        return _insist(lambda: store.move_sweep(sweep_id, state, at=clock.now(), reason=reason), clock).state
+        moved = _insist(lambda: store.move_sweep(sweep_id, state, at=clock.now(), reason=reason, seen=sweep), clock)
+        return moved.state
 
     try:
         final = move(state)
     except IllegalMove:
         now = _insist(lambda: store.sweep(sweep_id), clock).state
-        final = move(SweepState.STOPPED) if now is SweepState.STOPPING else now
+        final = move(REQUESTS[now].state) if now in REQUESTS else now
+    except Conflict as error:
+        if _insist(lambda: store.sweep(sweep_id), clock).attempt > sweep.attempt:
+            raise Superseded(str(error)) from error
+        raise _Changed from error
     logger.info("sweep %s %s%s", sweep_id, final, f": {reason}" if reason else "")
     return final
 
@@ -140,7 +203,7 @@ def _draw(store: Store, sweep_id: str, spec: SweepSpec, folder: Path) -> None:
     """Draws the sweep's pictures; whatever is the matter with them, the sweep has done its work."""
     try:
         trials, measurements = store.trials(sweep_id), store.measurements(sweep_id)
-        importances = Search(spec, trials, measurements).importances()
+        importances = Search(spec, as_points(spec, trials), measurements).importances()
         draw(folder, sweep_figures(spec, trials, measurements, importances))
     except Exception:
         logger.exception("the sweep has no pictures")

@@ -9,20 +9,28 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, TypedDict, final
 
-from service.adapters.optuna_search import Search
 from service.domain import Measurement, Sweep, Trial, TrialState
 from service.driver.recorder import Recorder
+from service.driver.repeats import Repeats
+from service.points import Known
 from service.ports import Clock, Store
 from service.spec import SweepSpec
-from service.sweeps import leaderboard, offer_champion
+from service.sweeps import best_trials, offer_champion
 from trainables.trainable import Report, TrialSettings
 
 logger = logging.getLogger(__name__)
 
 DEATHS = 3
 """A trial whose worker dies this many times has failed: it is likely what kills them."""
+
+
+class Share(TypedDict):
+    """What a trial gets of a machine."""
+
+    cpus: float
+    gpus: float
 
 
 @final
@@ -36,8 +44,11 @@ class Run:
         spec: its spec.
         trials: what the store has of it; unfinished ones come first and go on from their checkpoints.
         measurements: theirs.
+        known: what other sweeps found in this space.
         folder: where the trials keep their checkpoints, a folder each.
         data_root: where the datasets are.
+        weights_root: where weights are that trials may start from by a path.
+        referenced_weights: where those are that the spec refers to, by the reference.
         recorder: takes what the store shall know.
         clock: gives every change its time.
     """
@@ -49,23 +60,34 @@ class Run:
         *,
         trials: Sequence[Trial],
         measurements: Sequence[Measurement],
+        known: Sequence[Known] = (),
         folder: Path,
         data_root: Path,
+        weights_root: Path,
+        referenced_weights: Mapping[str, str],
         recorder: Recorder,
         clock: Clock,
     ) -> None:
-        self._sweep, self._spec, self._folder, self._data_root = sweep, spec, folder, data_root
+        self._sweep, self._spec, self._folder = sweep, spec, folder
+        self._data_root, self._weights_root = data_root, weights_root
+        self._referenced_weights = referenced_weights
         self._recorder, self._clock = recorder, clock
-        self._objective = spec.objective
-        self._search = Search(spec, trials, measurements)
+        self._repeats = Repeats(spec, trials, measurements, known)
         self._waiting = deque(trial for trial in trials if not trial.state.final)
         self._running: dict[str, Trial] = {}
         self._deaths: dict[str, int] = {}
+        self._enlarged: set[str] = set()
         self._finished = [trial for trial in trials if trial.state.final]
         self._stopping = False
+        self._draining: Literal["pause", "stop"] | None = None
         self._lock = threading.RLock()
         if self._finished:  # the last driver may have died between completing a trial and offering it
             self._recorder.put(self._offer_best)
+
+    @property
+    def sweep(self) -> Sweep:
+        """The sweep whose spec this runs."""
+        return self._sweep
 
     @property
     def running(self) -> int:
@@ -89,19 +111,23 @@ class Run:
     def start(self) -> TrialSettings | Literal["later", "never"]:
         """A trial to run now; `later` while only running trials could leave one to run again; `never`: all is done."""
         with self._lock:
-            trial = self._next() if not self._stopping else None
+            ending = self._stopping or self._draining is not None
+            trial = self._next() if not ending else None
             if trial is None:
-                return "later" if self._running and not self._stopping else "never"
+                return "later" if self._running and not ending else "never"
             self._running[trial.id] = trial
+            config = self._spec.trial(trial.point, trial.repeat)
             return TrialSettings(
                 trial_id=trial.id,
                 sweep_id=trial.sweep_id,
-                trial=self._spec.trial(trial.point).to_dict(),
+                trial=config.to_dict(),
                 checkpoint=trial.checkpoint,
                 step=trial.step,
                 folder=str(self._folder / trial.id),
                 data_root=str(self._data_root),
-                cpus=self._spec.resources.cpus,
+                weights_root=str(self._weights_root),
+                referenced_weights=self._referenced_weights.get(str(config.train.initial_weights)),
+                **self._share(trial.id),
             )
 
     def report(self, trial_id: str, report: Report) -> bool:
@@ -121,8 +147,12 @@ class Run:
                 self._end(trial, TrialState.FAILED, str(report["finished"]))
             elif report["finished"] is not None:
                 self._complete(trial, report)
-            elif self._search.report(trial.number, report["step"], self._objective_of(report["metrics"])):
+            elif self._repeats.report(
+                trial, report["step"], report["metrics"].get(self._spec.objective.metric, math.nan)
+            ):
                 self._end(trial, TrialState.PRUNED, f"behind other trials at epoch {report['step']}")
+            elif self._draining is not None:
+                self._leave(trial, self._draining)
             return trial_id not in self._running
 
     def fail(self, trial_id: str, reason: str) -> None:
@@ -146,79 +176,131 @@ class Run:
                 self._waiting.appendleft(trial)
                 logger.info("trial %d lost its worker: %s", trial.number, reason)
 
+    def exhaust(self, trial_id: str, reason: str) -> None:
+        """The trial ran out of memory: it goes on from its checkpoint with twice the share of a machine, once."""
+        with self._lock:
+            trial = self._running.get(trial_id)
+            if trial is None:
+                return
+            if trial_id in self._enlarged:
+                share = " and ".join(f"{amount:g} {name}" for name, amount in self._share(trial_id).items() if amount)
+                self._end(trial, TrialState.FAILED, f"it ran out of memory again, with {share}: {reason}")
+            else:
+                self._enlarged.add(trial_id)
+                del self._running[trial_id]
+                self._waiting.appendleft(trial)
+                logger.info("trial %d ran out of memory and gets twice the share: %s", trial.number, reason)
+
+    def extend(self, sweep: Sweep) -> None:
+        """Goes on with the sweep's new spec, which has more trials."""
+        with self._lock:
+            self._sweep, self._spec = sweep, SweepSpec.from_dict(sweep.spec)
+            self._repeats.extend(self._spec)
+
+    def drain(self, *, pause: bool) -> None:
+        """Starts no further trial; each that runs ends at its next report, to go on another time or for good."""
+        with self._lock:
+            self._draining = "pause" if pause else "stop"
+
     def stop(self) -> None:
         """Starts no further trial."""
         self._stopping = True
 
     def close(self, reason: str) -> None:
-        """Stops what still runs or waits; the checkpoints stay."""
+        """Stops what still runs or waits, or pauses it if that was the last word; the checkpoints stay."""
         with self._lock:
+            paused = self._draining == "pause" and not self._stopping
             self._stopping = True
             for trial in sorted([*self._running.values(), *self._waiting], key=lambda trial: trial.number):
                 self._running[trial.id] = trial
-                self._end(trial, TrialState.STOPPED, reason)
+                if paused:
+                    self._leave(trial, "pause")
+                else:
+                    self._end(trial, TrialState.STOPPED, reason)
             self._waiting.clear()
 
     def _next(self) -> Trial | None:
         if self._waiting:
             trial = self._waiting.popleft()
             logger.info("trial %d goes on after %s", trial.number, _epochs(trial.step))
-            return trial
-        asked = self._search.ask()
+            return self._move(trial, TrialState.RUNNING, "") if trial.state is TrialState.PAUSED else trial
+        asked = self._repeats.next()
         if asked is None:
             return None
-        number, point = asked
+        number, repeat, point = asked
         trial = Trial(
             id=f"{self._sweep.id}-{number:04}",
             sweep_id=self._sweep.id,
             number=number,
+            repeat=repeat,
             point=point,
             created_at=self._clock.now(),
         )
         self._recorder.put(lambda store: store.add_trial(trial))
-        logger.info("trial %d starts: %s", number, ", ".join(f"{name} = {_shown(v)}" for name, v in point.items()))
+        said = [*(f"{name} = {_shown(v)}" for name, v in point.items()), *([f"repeat {repeat}"] if repeat else [])]
+        logger.info("trial %d starts: %s", number, ", ".join(said))
         return trial
 
-    def _objective_of(self, metrics: Mapping[str, float]) -> float:
-        return metrics.get(self._objective.metric, math.nan)
+    def _share(self, trial_id: str) -> Share:
+        """What the trial gets of a machine: a GPU can be shared by several trials, and several only be had whole."""
+        cpus, gpus = self._spec.resources.cpus, self._spec.resources.gpus
+        if trial_id not in self._enlarged:
+            return Share(cpus=cpus, gpus=gpus)
+        return Share(cpus=2 * cpus, gpus=min(2 * gpus, 1.0) if gpus < 1 else 2 * gpus)
 
     def _values(self, metrics: Mapping[str, float]) -> tuple[float, ...] | None:
-        value = self._objective_of(metrics)
-        return (value,) if math.isfinite(value) else None
+        values = tuple(metrics.get(objective.metric, math.nan) for objective in self._spec.objectives)
+        return values if all(map(math.isfinite, values)) else None
 
     def _complete(self, trial: Trial, report: Report) -> None:
         if trial.values is not None:
             self._end(trial, TrialState.COMPLETED, str(report["finished"]))
-        elif self._objective.metric in report["best_metrics"]:
-            value = report["best_metrics"][self._objective.metric]
-            self._end(trial, TrialState.FAILED, f"{self._objective.metric} is {value} at step {report['best_step']}")
-        else:
-            known = ", ".join(report["best_metrics"]) or "none"
-            self._end(trial, TrialState.FAILED, f"it did not measure {self._objective.metric}; it measured: {known}")
+            return
+        measured = report["best_metrics"]
+        for metric in (objective.metric for objective in self._spec.objectives):
+            if metric not in measured:
+                known = ", ".join(measured) or "none"
+                self._end(trial, TrialState.FAILED, f"it did not measure {metric}; it measured: {known}")
+                return
+            if not math.isfinite(measured[metric]):
+                reason = f"{metric} is {measured[metric]} at step {report['best_step']}"
+                self._end(trial, TrialState.FAILED, reason)
+                return
+
+    def _leave(self, trial: Trial, how: Literal["pause", "stop"]) -> None:
+        """Ends a trial that could go on, because its sweep does not."""
+        if how == "stop":
+            self._end(trial, TrialState.STOPPED, "the sweep was stopped")
+            return
+        del self._running[trial.id]
+        if trial.state is not TrialState.PAUSED:
+            self._move(trial, TrialState.PAUSED, "the sweep was paused")
+
+    def _move(self, trial: Trial, state: TrialState, reason: str) -> Trial:
+        moved = trial.to(state, at=self._clock.now(), reason=reason)
+        at = self._clock.now()
+        self._recorder.put(lambda store: store.move_trial(trial.id, state, at=at, reason=reason, values=moved.values))
+        logger.info("trial %d is %s after %s", moved.number, state, _epochs(moved.step))
+        return moved
 
     def _end(self, trial: Trial, state: TrialState, reason: str) -> None:
         """The one place where a trial ends: told to the search, to the recorder and to the log."""
         del self._running[trial.id]
         ended = trial.to(state, at=self._clock.now(), reason=reason)
         self._finished.append(ended)
-        match state:
-            case TrialState.COMPLETED:
-                assert ended.values is not None
-                self._search.complete(ended.number, ended.values[0])
-            case TrialState.PRUNED:
-                self._search.prune(ended.number)
-            case _:
-                self._search.fail(ended.number)
+        self._repeats.end(ended)
         assert ended.finished_at is not None
         at, values = ended.finished_at, ended.values
-        self._recorder.put(lambda store: store.finish_trial(trial.id, state, at=at, reason=reason, values=values))
-        measured = f", {self._objective.metric} = {_shown(values[0])}" if values else ""
+        self._recorder.put(lambda store: store.move_trial(trial.id, state, at=at, reason=reason, values=values))
+        metrics = [objective.metric for objective in self._spec.objectives]
+        told = [f"{metric} = {_shown(value)}" for metric, value in zip(metrics, values or (), strict=False)]
+        measured = "".join(f", {one}" for one in told)
         logger.info("trial %d %s after %s%s: %s", ended.number, state, _epochs(ended.step), measured, reason)
         if state is TrialState.COMPLETED:
             self._recorder.put(lambda store: self._offer(store, ended))
 
     def _offer_best(self, store: Store) -> None:
-        for trial in leaderboard(store, self._sweep.id, limit=1):
+        for trial in best_trials(store, self._sweep.id, limit=1):
             self._offer(store, trial)
 
     def _offer(self, store: Store, trial: Trial) -> None:

@@ -7,14 +7,17 @@ import os
 import pickle
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 from weakref import WeakValueDictionary
 
 import ray
+import torch
 from ray import tune
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.search import Searcher
 
 from service.driver.run import Run
@@ -80,10 +83,11 @@ class _Suggest(_Engine, Searcher):  # type: ignore[misc]  # Ray's annotations ar
 class _Judge(_Engine, tune.Stopper):  # type: ignore[misc]
     """Brings every report to the run, which says whether the trial ends there; ends all when the run stops."""
 
-    def __init__(self, run: Run, names: dict[str, str]) -> None:
-        self._run, self._names = run, names
+    def __init__(self, run: Run, watch: _Watch, names: dict[str, str]) -> None:
+        self._run, self._watch, self._names = run, watch, names
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self._watch.hear(self._names[trial_id])
         return self._run.report(self._names[trial_id], result["report"])
 
     def stop_all(self) -> bool:
@@ -97,26 +101,49 @@ class _Watch(_Engine, tune.Callback):  # type: ignore[misc]
     It holds them weakly: a worker lives as long as somebody holds it, and that is Tune's to decide.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._workers: WeakValueDictionary[Any, Any] = WeakValueDictionary()
+    def __init__(self, run: Run, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._run, self._now = run, now
+        self._workers: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        """By trial. A worker that waits for its next trial is still known as the last one's."""
+        self._heard: dict[str, float] = {}
+        """When each trial that runs last gave a sign of life."""
+        self._hung: dict[str, str] = {}
 
     def kill(self) -> None:
         """Ends every worker in the middle of what it does."""
         for worker in list(self._workers.values()):
             ray.kill(worker)
 
+    def kill_silent(self, limit: float) -> None:
+        """Ends the workers whose trials have not reported for so many seconds; the run hears why."""
+        for trial_id, heard in list(self._heard.items()):
+            worker = self._workers.get(trial_id)
+            if worker is not None and self._now() - heard >= limit and trial_id not in self._hung:
+                self._hung[trial_id] = f"no report for {limit:g} s"
+                ray.kill(worker)
+
+    def hear(self, trial_id: str) -> None:
+        """The trial reports."""
+        self._heard[trial_id] = self._now()
+
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
-        worker = trial.temporary_state.ray_actor
-        self._workers[worker._actor_id] = worker
+        self._workers[trial.config["trial_id"]] = trial.temporary_state.ray_actor
+        self.hear(trial.config["trial_id"])
+
+    def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
+        self._heard.pop(trial.config["trial_id"], None)
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
-        error = _error(trial)
-        reason = _last_line(str(error))
-        if isinstance(error, RayActorError) and not error.actor_init_failed:
-            self._run.lose(trial.config["trial_id"], reason.split(" Some common causes")[0])
+        trial_id, error = trial.config["trial_id"], _error(trial)
+        self._heard.pop(trial_id, None)
+        hung = self._hung.pop(trial_id, None)
+        reason = _last_line(str(error)).split(" Some common causes")[0]
+        if out_of_memory(error):
+            self._run.exhaust(trial_id, reason)
+        elif isinstance(error, RayActorError) and not error.actor_init_failed:
+            self._run.lose(trial_id, hung or reason)
         else:
-            self._run.fail(trial.config["trial_id"], reason)
+            self._run.fail(trial_id, reason)
 
 
 @final
@@ -149,11 +176,15 @@ class Engine:
         """Ends the workers in the middle of what they do; Tune ends soon after."""
         self._watch.kill()
 
+    def kill_silent(self, limit: float) -> None:
+        """Ends the workers of trials that have not reported for so many seconds."""
+        self._watch.kill_silent(limit)
+
     def _work(self) -> None:
         names: dict[str, str] = {}
-        request = {"cpu": self._resources.cpus, "gpu": self._resources.gpus}
         try:
-            self.error = misfit(ray.nodes(), self._resources)
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            self.error = self._resources.misfit(nodes)
             if self.error is not None:
                 return
             self._prepare()
@@ -161,7 +192,7 @@ class Engine:
                 return
             with tempfile.TemporaryDirectory(prefix="sweepserve-tune-") as folder:
                 tune.Tuner(
-                    tune.with_resources(TrialTrainable, request),
+                    tune.with_resources(TrialTrainable, partial(_request, largest(nodes))),
                     tune_config=tune.TuneConfig(
                         num_samples=-1,
                         search_alg=_Suggest(self._run, self._resources, names),
@@ -171,7 +202,7 @@ class Engine:
                     run_config=tune.RunConfig(
                         name="tune",
                         storage_path=folder,
-                        stop=_Judge(self._run, names),
+                        stop=_Judge(self._run, self._watch, names),
                         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # checkpoints are our own
                         callbacks=[self._watch],
                         verbose=0,
@@ -182,31 +213,33 @@ class Engine:
             self.error = _last_line(str(error)) or type(error).__name__
 
 
-def misfit(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> str | None:
-    """Why no living node can ever hold one trial; None: one can, be it busy or not.
+def largest(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The most CPUs and GPUs that one of the nodes has."""
+    return {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in ("CPU", "GPU")}
 
-    Only nodes that are there count: a cluster that grows on demand would first have to be asked for one that fits.
 
-    Args:
-        nodes: as `ray.nodes()` gives them.
-        resources: of one trial.
-    """
-    needs = {"CPU": resources.cpus, "GPU": resources.gpus}
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    if any(all(node.get(name, 0) >= amount for name, amount in needs.items()) for node in alive):
-        return None
-    for name, amount in needs.items():
-        largest = max((node.get(name, 0) for node in alive), default=0)
-        if largest < amount:
-            return f"a trial needs {amount:g} {name}; the largest node has {largest:g}"
-    return f"a trial needs {resources.cpus:g} CPU and {resources.gpus:g} GPU; no node has both"
+def out_of_memory(error: BaseException | str) -> bool:
+    """A trial's error says that there was not enough memory, of the machine or of a GPU."""
+    if isinstance(error, RayTaskError):
+        error = error.cause
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | OutOfMemoryError):
+        return True
+    text = str(error)  # PyTorch's allocator on the CPU raises a plain RuntimeError; Ray's monitor ends workers
+    return "can't allocate memory" in text or "OutOfMemoryError" in text or "running low on memory" in text
+
+
+def _request(most: Mapping[str, float], config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """What a trial asks of Ray: its share, and no more than a node has."""
+    share = {"CPU": min(config["cpus"], most["CPU"]), "GPU": min(config["gpus"], most["GPU"])}
+    return tune.PlacementGroupFactory([{name: amount for name, amount in share.items() if amount}])
 
 
 def _capacity(resources: Resources) -> int:
     """How many trials the cluster can run at a time; one where it lost the last node for it, which may come back."""
     cluster = ray.cluster_resources()
     needs = {"CPU": resources.cpus, "GPU": resources.gpus}
-    return max(1, min(int(cluster.get(name, 0) / amount + 1e-9) for name, amount in needs.items() if amount > 0))
+    room = max(1, min(int(cluster.get(name, 0) / amount + 1e-9) for name, amount in needs.items() if amount > 0))
+    return min(room, resources.max_concurrent or room)
 
 
 def _last_line(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from service import verbs
 from service.adapters.clock import SystemClock
 from service.adapters.sql_store import SqlStore
 from service.domain import Sweep, SweepState, TrialState
@@ -81,7 +82,7 @@ class Lab:
         self.drivers.append(driver)
         return driver
 
-    def until(self, happened: Callable[[], bool], seconds: float = 60) -> float:
+    def until(self, happened: Callable[[], bool], seconds: float = 180) -> float:
         """Waits, and returns how long it took."""
         started = time.monotonic()
         while not happened():
@@ -171,7 +172,71 @@ def test_a_killed_driver_and_a_killed_worker_lose_nothing(lab: Lab) -> None:
     assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 13)]
 
 
-def test_stop_ends_a_sweep_in_the_middle_of_long_epochs(lab: Lab) -> None:
+def test_a_node_is_lost_and_its_trial_goes_on_elsewhere(lab: Lab) -> None:
+    """SIGKILL to a second node's raylet and all of its workers, in the middle of a trial that runs there."""
+    ray_start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    address = ["--address", lab.environment["RAY_ADDRESS"], "--num-cpus", "1", "--object-store-memory", "100000000"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    node = psutil.Popen([*ray_start, *address], env=lab.environment, start_new_session=True, **quiet)
+
+    def workers_there() -> list[psutil.Process]:
+        return [one for one in node.children(recursive=True) if "Trainable" in one.name()]
+
+    try:
+        lab.submit(
+            fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 100},
+            search={"trials": 4},
+        )
+        driver = lab.drive()
+        lab.until(lambda: bool(workers_there()) and len(lab.measured()) >= 6)
+    finally:
+        family = [node, *node.children(recursive=True)]
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=10)
+    assert not any(process.is_running() for process in family)
+    assert driver.wait(timeout=240) == 0, lab.log.read_text()
+    assert "lost its worker" in lab.log.read_text()
+    trials = lab.store.trials(SWEEP)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 4, lab.log.read_text()
+    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 101)]
+
+
+def test_a_worker_that_hangs_is_replaced(lab: Lab) -> None:
+    """A worker is frozen (SIGSTOP): after the silence limit it is ended, and its trial goes on in another."""
+    lab.submit(
+        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 100},
+        search={"trials": 2},
+        stop={"pruner": "none", "silence_limit": "6s"},
+    )
+    driver = lab.drive()
+    lab.until(lambda: len(lab.measured()) >= 2)
+    frozen = lab.workers()[0]
+    frozen.suspend()
+    lab.until(lambda: frozen.status() == psutil.STATUS_STOPPED)
+    assert driver.wait(timeout=120) == 0, lab.log.read_text()
+    assert not frozen.is_running()
+    assert "lost its worker: no report for 6 s" in lab.log.read_text()
+    trials = lab.store.trials(SWEEP)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 2, lab.log.read_text()
+    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 101)]
+
+
+def test_a_trial_without_memory_is_tried_with_more_and_then_fails(lab: Lab) -> None:
+    """A network that no machine holds: tried with one core's share and with two, and the reason is kept."""
+    lab.submit(
+        family="spatial_rnn",
+        fixed={"model.layer": "fc", "model.depth": 3, "model.width": 10**11, "train.max_epochs": 1},
+        search={"trials": 1},
+    )
+    assert lab.drive().wait(timeout=90) == 1
+    (trial,) = lab.store.trials(SWEEP)
+    assert trial.state is TrialState.FAILED
+    assert trial.reason.startswith("it ran out of memory again, with 2 cpus:")
+    assert "gets twice the share" in lab.log.read_text()
+
+
+def test_cancel_ends_a_sweep_in_the_middle_of_long_epochs(lab: Lab) -> None:
     """Within 8 s of the request the sweep is stopped, with its running trials stopped and no worker left."""
     lab.submit(
         data={"name": "digits", "train": 1197, "validation": 300, "test": 300, "image_size": 150},
@@ -179,7 +244,7 @@ def test_stop_ends_a_sweep_in_the_middle_of_long_epochs(lab: Lab) -> None:
     )
     driver = lab.drive()
     lab.until(lambda: len(lab.workers()) == 2)
-    lab.store.move_sweep(SWEEP, SweepState.STOPPING, at=SystemClock().now())
+    lab.store.move_sweep(SWEEP, SweepState.CANCELLING, at=SystemClock().now())
     seconds = lab.until(lambda: lab.store.sweep(SWEEP).state.final)
     assert lab.store.sweep(SWEEP).state is SweepState.STOPPED
     assert {trial.state for trial in lab.store.trials(SWEEP)} == {TrialState.STOPPED}
@@ -199,12 +264,12 @@ def test_data_that_cannot_be_made_fail_the_sweep(lab: Lab) -> None:
     assert lab.store.trials(SWEEP) == []
 
 
-def test_stop_ends_a_sweep_whose_data_are_being_made(lab: Lab) -> None:
+def test_cancel_ends_a_sweep_whose_data_are_being_made(lab: Lab) -> None:
     """The driver ends with the blocks in hand; they are kept."""
     lab.submit(data={"name": "pathfinder", "train": 200_000, "image_size": 32})  # a minute and more, if it is not ended
     driver = lab.drive()
     lab.until(lambda: any(event.kind == "progress" and event.data["done"] for event in lab.store.events(SWEEP)))
-    lab.store.move_sweep(SWEEP, SweepState.STOPPING, at=SystemClock().now())
+    lab.store.move_sweep(SWEEP, SweepState.CANCELLING, at=SystemClock().now())
     assert driver.wait(timeout=20) == 0
     assert lab.store.sweep(SWEEP).state is SweepState.STOPPED
     (unfinished,) = stored(lab.settings.data_root)
@@ -234,3 +299,32 @@ def test_a_driver_that_has_a_successor_ends_and_touches_nothing(lab: Lab) -> Non
     assert lab.store.sweep(SWEEP).state is SweepState.RUNNING
     assert {trial.state for trial in lab.store.trials(SWEEP)} == {TrialState.RUNNING}
     assert "ending: driver 2 has the sweep" in lab.settings.driver_log(SWEEP, 1).read_text()
+
+
+def test_a_sweep_is_paused_resumed_and_extended_with_drivers_killed_on_the_way(lab: Lab) -> None:
+    """Its trials go on from their checkpoints: at the end every epoch of every trial was measured once."""
+    clock = SystemClock()
+    lab.submit(
+        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 10},
+        search={"trials": 2},
+    )
+    lab.drive()
+    lab.until(lambda: len(lab.measured()) >= 3)
+    verbs.pause(lab.store, SWEEP, clock=clock)
+    assert lab.drivers[-1].wait(timeout=60) == 0, lab.log.read_text()
+    assert lab.store.sweep(SWEEP).state is SweepState.PAUSED
+    assert TrialState.RUNNING not in lab.store.count_trials(SWEEP)
+    paused = lab.measured()
+    verbs.resume(lab.store, SWEEP, clock=clock)
+    driver = lab.drive()
+    lab.until(lambda: len(lab.measured()) > len(paused))
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    verbs.extend(lab.store, SWEEP, clock=clock, trials=3)
+    driver = lab.drive()
+    lab.until(lambda: len(lab.store.trials(SWEEP)) == 3)
+    verbs.extend(lab.store, SWEEP, clock=clock, trials=4)
+    assert driver.wait(timeout=120) == 0, lab.log.read_text()
+    trials = lab.store.trials(SWEEP)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 4, lab.log.read_text()
+    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 11)]

@@ -1,64 +1,120 @@
-"""When a running sweep must end."""
+"""When a running sweep must end, and when it hears of another spec."""
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import pytest
 
 from service.adapters.memory import ManualClock, MemoryStore
 from service.domain import Sweep, SweepState
-from service.driver.drive import Superseded, ending
+from service.driver.drive import End, Superseded, _Changed, _finish, look
+from service.driver.run import Run
+
+SPEC: dict[str, Any] = {"stop": {}}
+BUDGET: dict[str, Any] = {"stop": {"time_budget": "1m"}}
 
 
-@pytest.fixture(name="clock")
-def _clock() -> ManualClock:
-    return ManualClock()
+class Heard:
+    """A run that only remembers which sweep it runs."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+
+    def extend(self, sweep: Sweep) -> None:
+        """Takes another spec."""
+        self.sweep = sweep
 
 
-@pytest.fixture(name="store")
-def _store(clock: ManualClock) -> MemoryStore:
-    store = MemoryStore()
-    store.add_sweep(Sweep(id="s", name="n", spec={}, created_at=clock.now()))
-    store.move_sweep("s", SweepState.RUNNING, at=clock.now())
-    return store
+class World:
+    """A store with a running sweep, its driver and a clock."""
+
+    def __init__(self, spec: dict[str, Any] = SPEC) -> None:
+        self.store, self.clock = MemoryStore(), ManualClock()
+        self.store.add_sweep(Sweep(id="s", name="n", spec=spec, created_at=self.clock.now()))
+        self.store.count_attempt("s")
+        self.move(SweepState.RUNNING)
+        self.run = Heard(self.store.sweep("s"))
+
+    def move(self, state: SweepState) -> None:
+        """Somebody moves the sweep."""
+        self.store.move_sweep("s", state, at=self.clock.now())
+
+    def change(self, spec: dict[str, Any]) -> None:
+        """Somebody changes its spec."""
+        self.store.change_spec("s", spec, seen=self.store.sweep("s"), at=self.clock.now())
+
+    def look(self) -> End | None:
+        """What the driver sees."""
+        return look(self.store, cast("Run", self.run), self.clock)
+
+    def finish(self, state: SweepState) -> SweepState:
+        """The driver ends the sweep."""
+        return _finish(self.store, self.run.sweep, state, "", self.clock)
 
 
-def test_a_running_sweep_goes_on(store: MemoryStore, clock: ManualClock) -> None:
+def test_a_running_sweep_goes_on() -> None:
     """Without a request or a budget there is no end, however long it takes."""
-    clock.advance(10**6)
-    assert ending(store, store.sweep("s"), None, clock) is None
+    world = World()
+    world.clock.advance(10**6)
+    assert world.look() is None
 
 
-def test_a_request_to_stop_ends_it(store: MemoryStore, clock: ManualClock) -> None:
-    """The store says stopping: the sweep ends stopped."""
-    sweep = store.sweep("s")
-    store.move_sweep("s", SweepState.STOPPING, at=clock.now())
-    assert ending(store, sweep, None, clock) == (SweepState.STOPPED, "stopped on request")
+@pytest.mark.parametrize(
+    ("request_", "end"),
+    [
+        (SweepState.STOPPING, End(SweepState.STOPPED, "stopped on request", at_once=False)),
+        (SweepState.PAUSING, End(SweepState.PAUSED, "paused on request", at_once=False)),
+        (SweepState.CANCELLING, End(SweepState.STOPPED, "cancelled on request")),
+    ],
+)
+def test_a_request_ends_it(request_: SweepState, end: End) -> None:
+    """At once, or when its trials have reported."""
+    world = World()
+    world.move(request_)
+    assert world.look() == end
+    assert world.finish(end.state) is end.state
 
 
-def test_the_time_budget_ends_it(store: MemoryStore, clock: ManualClock) -> None:
-    """The budget counts from when the sweep first ran; its end completes the sweep."""
-    clock.advance(59)
-    assert ending(store, store.sweep("s"), 60, clock) is None
-    clock.advance(1)
-    assert ending(store, store.sweep("s"), 60, clock) == (
-        SweepState.COMPLETED,
-        "its time budget of 0:01:00 is over",
-    )
+def test_the_time_budget_ends_it() -> None:
+    """It counts the time that the sweep ran, and may be extended on the way."""
+    world = World(BUDGET)
+    world.clock.advance(59)
+    assert world.look() is None
+    world.clock.advance(1)
+    assert world.look() == End(SweepState.COMPLETED, "its time budget of 0:01:00 is over")
+    world.change({"stop": {"time_budget": "2m"}})
+    assert world.look() is None
+    assert world.run.sweep.revision == 1
 
 
-def test_a_sweep_that_was_ended_elsewhere_ends_here(store: MemoryStore, clock: ManualClock) -> None:
+def test_a_sweep_that_was_ended_elsewhere_ends_here() -> None:
     """A driver whose sweep was given up must not go on with it."""
-    sweep = store.sweep("s")
-    store.move_sweep("s", SweepState.FAILED, at=clock.now())
-    assert ending(store, sweep, None, clock) == (SweepState.FAILED, "the sweep became failed elsewhere")
+    world = World()
+    world.move(SweepState.FAILED)
+    assert world.look() == End(SweepState.FAILED, "the sweep became failed elsewhere")
+    assert world.finish(SweepState.FAILED) is SweepState.FAILED
 
 
-def test_a_driver_that_has_a_successor_ends(store: MemoryStore, clock: ManualClock) -> None:
+def test_a_driver_that_has_a_successor_ends() -> None:
     """Even where the sweep shall stop: that is the successor's to do, so the state stays as it is."""
-    store.count_attempt("s")
-    sweep = store.sweep("s")
-    assert ending(store, sweep, None, clock) is None
-    store.count_attempt("s")
-    store.move_sweep("s", SweepState.STOPPING, at=clock.now())
+    world = World()
+    world.store.count_attempt("s")
+    world.move(SweepState.STOPPING)
     with pytest.raises(Superseded, match="driver 2 has the sweep; this is driver 1"):
-        ending(store, sweep, None, clock)
+        world.look()
+    with pytest.raises(Superseded):
+        world.finish(SweepState.STOPPED)
+    assert world.store.sweep("s").state is SweepState.STOPPING
+
+
+def test_an_extension_at_the_last_moment_is_not_lost() -> None:
+    """The driver hears that what it ran to its end is not all; a request at that moment wins over completion."""
+    world = World()
+    world.change(BUDGET)
+    with pytest.raises(_Changed):
+        world.finish(SweepState.COMPLETED)
+    assert world.store.sweep("s").state is SweepState.RUNNING
+    world.look()
+    world.move(SweepState.STOPPING)
+    assert world.finish(SweepState.COMPLETED) is SweepState.STOPPED

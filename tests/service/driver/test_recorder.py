@@ -53,8 +53,8 @@ def test_a_write_that_can_never_succeed_is_given_up() -> None:
     """An illegal move is logged and dropped; the writes after it are made."""
     store = make_store()
     recorder = Recorder(store, ManualClock())
-    recorder.put(lambda s: s.finish_trial("s-0000", TrialState.PRUNED, at=NOW))
-    recorder.put(lambda s: s.finish_trial("s-0000", TrialState.STOPPED, at=NOW))
+    recorder.put(lambda s: s.move_trial("s-0000", TrialState.PRUNED, at=NOW))
+    recorder.put(lambda s: s.move_trial("s-0000", TrialState.STOPPED, at=NOW))
     recorder.put(lambda s: s.add_progress("s", what="after", done=1, total=1, at=NOW))
     recorder.close()
     assert store.trial("s-0000").state is TrialState.PRUNED

@@ -48,6 +48,8 @@ class Harness:
             measurements=self.store.measurements("s"),
             folder=self.folder,
             data_root=self.folder,
+            weights_root=self.folder,
+            referenced_weights={"trial:t-0001": "there"},
             recorder=self.recorder,
             clock=self.clock,
         )
@@ -71,6 +73,9 @@ class Harness:
         }
         return self.run.report(trial_id, Report(**{**report, **changes}))  # type: ignore[typeddict-item]
 
+    def fail_one(self) -> None:
+        self.run.fail(self.start()["trial_id"], "no reason")
+
     def trials(self) -> list[Trial]:
         self.recorder.close()
         return self.store.trials("s")
@@ -89,6 +94,12 @@ def test_a_trial_is_in_the_store_from_its_start(harness: Harness) -> None:
     assert settings["trial"] == harness.spec.trial(trial.point).to_dict()
     assert settings["folder"] == str(harness.folder / "s-0000")
     assert settings["checkpoint"] is None
+
+
+def test_trials_are_told_where_weights_are_that_they_refer_to(tmp_path: Path) -> None:
+    """A worker knows no store: it gets the place; None where the trial starts from a file or from nothing."""
+    for name, place in (("trial:t-0001", "there"), ("file.safetensors", None), (None, None)):
+        assert Harness(tmp_path, fixed={"train.initial_weights": name}).start()["referenced_weights"] == place
 
 
 def test_value_is_that_of_the_kept_weights(harness: Harness) -> None:
@@ -175,6 +186,31 @@ def test_a_trial_that_kills_its_workers_has_failed(harness: Harness) -> None:
     )
 
 
+def test_a_trial_that_runs_out_of_memory_is_tried_once_more_with_twice_the_share(tmp_path: Path) -> None:
+    """It goes on from its checkpoint; when that is not enough, it has failed, and the reason says with how much."""
+    harness = Harness(tmp_path, resources={"cpus": 1, "gpus": 0.25})
+    first = harness.start()
+    harness.report(first["trial_id"], 2, 0.5)
+    harness.run.exhaust(first["trial_id"], "CUDA out of memory")
+    again = harness.start()
+    assert (again["trial_id"], again["step"]) == (first["trial_id"], 2)
+    assert (first["cpus"], first["gpus"], again["cpus"], again["gpus"]) == (1, 0.25, 2, 0.5)
+    harness.run.exhaust(first["trial_id"], "CUDA out of memory")
+    other = harness.start()
+    assert (other["cpus"], other["gpus"]) == (1, 0.25)
+    failed = harness.trials()[0]
+    assert failed.state is TrialState.FAILED
+    assert failed.reason == "it ran out of memory again, with 2 cpus and 0.5 gpus: CUDA out of memory"
+
+
+@pytest.mark.parametrize(("gpus", "enlarged"), [(0, 0), (0.6, 1), (1, 2), (2, 4)])
+def test_a_larger_share_of_gpus_is_one_that_can_be_had(tmp_path: Path, gpus: float, enlarged: float) -> None:
+    """Parts of one GPU, or several whole ones."""
+    harness = Harness(tmp_path, resources={"cpus": 1, "gpus": gpus})
+    harness.run.exhaust(harness.start()["trial_id"], "no memory")
+    assert harness.start()["gpus"] == enlarged
+
+
 def test_there_may_be_more_until_the_last_trial_has_ended(harness: Harness) -> None:
     """With the budget spent, a running trial may still come back; when it ends, so does the sweep."""
     started = [harness.start()["trial_id"] for _ in range(4)]
@@ -258,3 +294,59 @@ def test_steps_that_never_reached_the_store_arrive_with_the_next_driver(
     answers.set()
     silent.close()
     assert harness.store.measurements("s", trial_id=first["trial_id"]) == measured
+
+
+def test_a_paused_run_leaves_its_trials_to_go_on(harness: Harness) -> None:
+    """Each ends at its next report, one that never reports at the close; the next driver goes on with them."""
+    first, second = harness.start()["trial_id"], harness.start()["trial_id"]
+    harness.run.drain(pause=True)
+    assert harness.run.start() == "never"
+    assert harness.report(first, 1, 0.5)
+    harness.run.close("the sweep ended")
+    paused = harness.trials()
+    assert [trial.state for trial in paused] == [TrialState.PAUSED] * 2
+    assert (paused[0].step, paused[0].checkpoint) == (1, str(harness.folder / first / "checkpoint-000001"))
+    harness.again()
+    assert [harness.start()["trial_id"] for _ in range(2)] == [first, second]
+    assert harness.report(first, 2, 0.6, finished="max_epochs reached")
+    assert [trial.state for trial in harness.trials()] == [TrialState.COMPLETED, TrialState.RUNNING]
+
+
+def test_a_stopped_run_keeps_what_its_trials_reached(harness: Harness) -> None:
+    """Each is stopped at its next report, with the value of its best epoch; one that ends there by itself completes."""
+    first, second = harness.start()["trial_id"], harness.start()["trial_id"]
+    harness.report(first, 1, 0.5)
+    harness.run.drain(pause=False)
+    assert harness.report(first, 2, 0.7)
+    assert harness.report(second, 1, 0.6, finished="max_epochs reached")
+    harness.run.close("the sweep ended")
+    assert [(trial.state, trial.values) for trial in harness.trials()] == [
+        (TrialState.STOPPED, (0.7,)),
+        (TrialState.COMPLETED, (0.6,)),
+    ]
+
+
+def test_a_run_that_is_cancelled_while_it_pauses_stops_its_trials(harness: Harness) -> None:
+    """The last word counts."""
+    harness.start()
+    harness.run.drain(pause=True)
+    harness.run.stop()
+    harness.run.close("the sweep ended: cancelled on request")
+    assert [trial.state for trial in harness.trials()] == [TrialState.STOPPED]
+
+
+def test_an_extended_run_goes_on(harness: Harness) -> None:
+    """More trials, without any being ended; a failed one that is tried again keeps its number."""
+    for _ in range(4):
+        harness.fail_one()
+    assert harness.run.start() == "never"
+    seen = harness.store.sweep("s")
+    spec = {**seen.spec, "search": {**seen.spec["search"], "trials": 6}}
+    harness.run.extend(harness.store.change_spec("s", spec, seen=seen, at=harness.clock.now()))
+    assert [harness.start()["trial_id"] for _ in range(2)] == ["s-0004", "s-0005"]
+    assert harness.run.start() == "later"
+    harness.trials()
+    harness.store.move_trial("s-0001", TrialState.PAUSED, at=harness.clock.now())
+    harness.spec = SweepSpec.from_dict(spec)
+    harness.again()
+    assert [harness.start()["trial_id"] for _ in range(3)] == ["s-0001", "s-0004", "s-0005"]

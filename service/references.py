@@ -1,0 +1,135 @@
+"""What a spec refers to outside itself: weights that trials start from, whether they fit, and earlier sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from service import warm_start
+from service.domain import InvalidSpec, NotFound, Trial
+from service.ports import Store
+from service.spec import SweepSpec
+from trainables.config import Fault
+from trainables.initial_weights import find_initial_weights
+from trainables.outline import network_faults
+from trainables.weights_name import WeightsName
+
+SETTING = "train.initial_weights"
+
+
+def settled(spec: SweepSpec, store: Store, *, weights_root: Path) -> SweepSpec:
+    """The spec as it will be run: its references pinned to trials, and every network in it one that can be made.
+
+    A sweep may find a better trial and a model get another version; what this sweep starts from must stay the same.
+
+    Raises:
+        InvalidSpec: a reference to nothing, sweeps to learn from that do not compare,
+            weights that do not fit, unknown module names, images that do not fit.
+    """
+    document = spec.to_dict()
+    faults = list(_pin(document, lambda name: _trial(store, name).id))
+    if faults:
+        raise InvalidSpec(faults)
+    pinned = SweepSpec.from_dict(document)
+    faults = [*warm_start.faults(pinned, store), *_network_faults(pinned, store, weights_root)]
+    if faults:
+        raise InvalidSpec(list(dict.fromkeys(faults)))
+    return pinned
+
+
+def referenced_weights(spec: SweepSpec, store: Store) -> dict[str, str]:
+    """Where the weights are that a settled spec refers to, by the reference; what is gone since is left out."""
+    found: dict[str, str] = {}
+    for point in spec.space.corners():
+        name = spec.trial(point).train.initial_weights
+        if name is not None and name.reference and name not in found:
+            try:
+                found[str(name)] = str(_weights(_trial(store, name)))
+            except (NotFound, ValueError):
+                continue
+    return found
+
+
+def _pin(document: dict[str, Any], trial_id: Callable[[WeightsName], str]) -> Iterator[Fault]:
+    """Rewrites every reference in the document as one to a trial; yields those to nothing."""
+    faults: list[Fault] = []
+
+    def pinned(value: Any, *path: str | int) -> Any:
+        if isinstance(value, list):
+            return [pinned(item, *path, i) for i, item in enumerate(value)]
+        if not isinstance(value, str) or not WeightsName(value).reference:
+            return value
+        try:
+            return f"trial:{trial_id(WeightsName(value))}"
+        except (NotFound, ValueError) as error:
+            faults.append(Fault(path, f"refers to nothing: {error}"))
+            return value
+
+    fixed, space = document["fixed"], document["space"]
+    if SETTING in fixed:
+        fixed[SETTING] = pinned(fixed[SETTING], "fixed", SETTING)
+    if SETTING in space:
+        space[SETTING]["values"] = pinned(space[SETTING]["values"], "space", SETTING, "values")
+    for name, parameter in space.items():
+        if SETTING in parameter.get("when", {}):
+            parameter["when"][SETTING] = pinned(parameter["when"][SETTING], "space", name, "when", SETTING)
+    yield from faults
+
+
+def _trial(store: Store, name: WeightsName) -> Trial:
+    """The trial that a reference means.
+
+    Raises:
+        NotFound: there is no such sweep, trial or model.
+        ValueError: there is, but without weights that will stay as they are.
+    """
+    assert name.reference, "paths are not looked up in the store"
+    kind, named = name.reference
+    if kind == "sweep":
+        mode = store.sweep(named).spec["objectives"][0]["mode"]
+        best = store.best_trials(named, mode=mode, limit=1)
+        if not best:
+            raise ValueError(f"sweep {named} has no completed trial")
+        return best[0]
+    if kind == "model":
+        model, _, number = named.partition("/")
+        if not number:
+            return store.trial(store.champion(model).trial_id)
+        versions = {version.version: version for version in store.model_versions(model)}
+        version = versions.get(int(number))
+        if version is None:
+            known = f"its versions are 1 to {max(versions)}" if versions else "there is no such model"
+            raise ValueError(f"model {model} has no version {number}: {known}")
+        return store.trial(version.trial_id)
+    trial = store.trial(named)
+    if not trial.state.final:
+        raise ValueError(f"trial {named} is still {trial.state}; its weights may change")
+    _weights(trial)
+    return trial
+
+
+def _weights(trial: Trial) -> Path:
+    if trial.checkpoint is None:
+        raise ValueError(f"trial {trial.id} kept no weights")
+    return Path(trial.checkpoint) / "model"
+
+
+def _network_faults(spec: SweepSpec, store: Store, weights_root: Path) -> Iterator[Fault]:
+    seen = []
+    for point in spec.space.corners():
+        trial = spec.trial(point)
+        name, rates = trial.train.initial_weights, tuple(trial.train.learning_rates)
+        made_of = (trial.model, trial.data.preprocessing.input_shape, trial.data.task.outputs, name, rates)
+        if made_of in seen:  # most corners differ only in how they train
+            continue
+        seen.append(made_of)
+        try:
+            path = None
+            if name is not None:
+                path = _weights(_trial(store, name)) if name.reference else find_initial_weights(name, weights_root)
+        except ValueError as error:
+            yield Fault(spec.place(("train", "initial_weights"), point), str(error))
+            continue
+        for fault in network_faults(trial, path):
+            yield Fault(spec.place(fault.path, point), fault.message)

@@ -1,0 +1,69 @@
+"""What earlier sweeps found, for a search that starts warm."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from search_spaces import SpaceError
+from service.domain import NotFound, TrialState
+from service.points import Known, ranked
+from service.ports import Store
+from service.spec import SweepSpec
+from trainables.config import Fault
+
+logger = logging.getLogger(__name__)
+
+
+def faults(spec: SweepSpec, store: Store) -> Iterator[Fault]:
+    """Sweeps to start from that are not there, or whose values say nothing of this one's."""
+    for i, sweep_id in enumerate(spec.search.warm_start):
+        try:
+            theirs = SweepSpec.from_dict(store.sweep(sweep_id).spec)
+        except NotFound as error:
+            yield Fault(("search", "warm_start", i), f"refers to nothing: {error}")
+            continue
+        if theirs.family != spec.family:
+            message = f"need a sweep of {spec.family}, sweep {sweep_id} is of {theirs.family}"
+            yield Fault(("search", "warm_start", i), message)
+        elif theirs.objectives != spec.objectives:
+            asked = ", ".join(objective.metric for objective in theirs.objectives)
+            yield Fault(("search", "warm_start", i), f"need the same objectives, sweep {sweep_id} has {asked}")
+
+
+def known(spec: SweepSpec, store: Store) -> list[Known]:
+    """The completed points of those sweeps that are points of this space too, with their values.
+
+    A parameter of this space is looked up among their searched, fixed and data settings. A sweep that has been deleted
+    since is passed over.
+    """
+    found: list[Known] = []
+    for sweep_id in spec.search.warm_start:
+        try:
+            theirs = SweepSpec.from_dict(store.sweep(sweep_id).spec)
+            trials = store.trials(sweep_id, states=[TrialState.COMPLETED])
+        except NotFound:
+            logger.warning("sweep %s, from which this one should start, is not there any more", sweep_id)
+            continue
+        modes = [objective.mode for objective in theirs.objectives]
+        given = {**{f"data.{name}": value for name, value in theirs.data.items()}, **theirs.fixed}
+        for one in sorted(
+            ranked(trials, modes=modes, aggregate=theirs.search.aggregate), key=lambda result: result.number
+        ):
+            point = _fitting(spec, {**given, **one.point})
+            if point is not None:
+                found.append(Known(point, one.values))
+    return found
+
+
+def _fitting(spec: SweepSpec, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    point: dict[str, Any] = {}
+    for name in spec.space:
+        if spec.space.is_active(name, point) and name in settings:
+            point[name] = settings[name]
+    try:
+        spec.space.check(point)
+    except SpaceError:
+        return None
+    return point

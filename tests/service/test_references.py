@@ -1,0 +1,165 @@
+"""What a spec may refer to: other sweeps, trials, models and files, found and checked when it is submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from service.adapters.memory import ManualClock, MemoryStore
+from service.domain import InvalidSpec, Measurement, Sweep, Trial, TrialState
+from service.references import referenced_weights
+from service.spec import SweepSpec
+from service.submission import Submissions
+from trainables.models.narrow_resnet import NarrowResNetConfig
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+SPEC: dict[str, Any] = {
+    "name": "second",
+    "family": "narrow_resnet",
+    "data": {"name": "digits", "image_size": 16},
+    "space": {"train.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}},
+}
+CHANNELS = (2, 4, 4, 4)
+
+
+class World:
+    """A store with one sweep before: trial 0 completed at 0.7, trial 1 at 0.9 (version 1), trial 2 still running."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, self.folder = MemoryStore(), folder
+        self.submissions = Submissions(store=self.store, clock=ManualClock(), weights_root=folder / "weights")
+        spec = {**SPEC, "objectives": [{"metric": "validation/accuracy", "mode": "max"}]}
+        self.store.add_sweep(Sweep(id="first", name="easy", spec=spec, created_at=AT))
+        for number, value in enumerate((0.7, 0.9, None)):
+            trial = Trial(id=f"first-{number:04}", sweep_id="first", number=number, point={}, created_at=AT)
+            self.store.add_trial(trial)
+            checkpoint = folder / trial.id / "checkpoint-000003"
+            self.write(checkpoint / "model" / "model.safetensors")
+            measurement = Measurement(trial_id=trial.id, step=3, at=AT, metrics={})
+            self.store.add_measurement(measurement, checkpoint=str(checkpoint))
+            if value is not None:
+                self.store.move_trial(trial.id, TrialState.COMPLETED, at=AT, values=(value,))
+        for number in (0, 1):
+            self.store.add_model_version(
+                name="easy", sweep_id="first", trial_id=f"first-{number:04}", value=0.7, path="anywhere", at=AT
+            )
+
+    def write(self, path: Path, channels: tuple[int, int, int, int] = CHANNELS) -> None:
+        """A network's weights."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        module = NarrowResNetConfig(channels=channels).build(input_shape=(1, 16, 16), outputs=10)
+        save_file(module.state_dict(), path)
+
+    def submit(self, **fixed: Any) -> SweepSpec:
+        """The spec that is kept, of one with these settings."""
+        names = {name.replace("__", "."): value for name, value in fixed.items()}
+        spec = {**SPEC, "fixed": {"model.channels": list(CHANNELS), **names}}
+        return SweepSpec.from_dict(self.submissions.create(spec).spec)
+
+
+@pytest.fixture(name="world")
+def _world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reference", "pinned"),
+    [
+        ("sweep:first", "trial:first-0001"),
+        ("trial:first-0000", "trial:first-0000"),
+        ("model:easy", "trial:first-0001"),
+        ("model:easy/1", "trial:first-0000"),
+    ],
+)
+def test_a_reference_is_pinned_to_the_trial_it_means(world: World, reference: str, pinned: str) -> None:
+    """A sweep means its best trial, a model its champion; the driver finds that trial's kept weights."""
+    spec = world.submit(train__initial_weights=reference)
+    assert spec.fixed["train.initial_weights"] == pinned
+    (place,) = referenced_weights(spec, world.store).values()
+    assert place == str(world.folder / pinned.removeprefix("trial:") / "checkpoint-000003" / "model")
+
+
+def test_references_may_be_searched(world: World) -> None:
+    """Each choice is pinned, and what is searched only beside one of them stays so."""
+    space = {
+        "train.initial_weights": {"kind": "choice", "values": [None, "sweep:first"]},
+        "train.weight_decay": {
+            "kind": "float",
+            "low": 0.0,
+            "high": 1.0,
+            "when": {"train.initial_weights": "sweep:first"},
+        },
+    }
+    spec = {**SPEC, "fixed": {"model.channels": list(CHANNELS)}, "space": space}
+    sweep = world.submissions.create(spec)
+    assert sweep.spec["space"]["train.initial_weights"]["values"] == [None, "trial:first-0001"]
+    assert sweep.spec["space"]["train.weight_decay"]["when"] == {"train.initial_weights": "trial:first-0001"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("sweep:nothing", "nothing"),
+        ("trial:first-0009", "first-0009"),
+        ("trial:first-0002", "still running"),
+        ("model:hard", "hard"),
+        ("model:easy/3", "no version 3: its versions are 1 to 2"),
+        ("weights.safetensors", "no such saved model"),
+    ],
+)
+def test_a_reference_to_nothing_is_found_at_submission(world: World, reference: str, message: str) -> None:
+    """The fault is at the setting and says what is missing."""
+    with pytest.raises(InvalidSpec) as caught:
+        world.submit(train__initial_weights=reference)
+    (fault,) = caught.value.faults
+    assert fault.pointer == "/fixed/train.initial_weights"
+    assert message in fault.message
+
+
+@pytest.mark.parametrize("reference", ["sweep:first", "weights.safetensors"])
+def test_weights_that_do_not_fit_are_found_at_submission(world: World, reference: str) -> None:
+    """Tensor by tensor, for weights of sweeps and in files."""
+    world.write(world.folder / "weights" / "weights.safetensors")
+    assert world.submit(train__initial_weights=reference)
+    with pytest.raises(InvalidSpec) as caught:
+        world.submit(train__initial_weights=reference, model__channels=[2, 4, 4, 8])
+    (fault,) = caught.value.faults
+    assert fault.pointer == "/fixed/train.initial_weights"
+    assert "blocks.6.body.0.weight is [4, 4, 3, 3], need [8, 4, 3, 3]" in fault.message
+
+
+def test_unknown_modules_are_found_at_submission(world: World) -> None:
+    """`learning_rates` may name modules of the network only; the fault says which is near."""
+    assert world.submit(train__learning_rates={"head": 0.1})
+    with pytest.raises(InvalidSpec) as caught:
+        world.submit(train__learning_rates={"haed": 0.1})
+    (fault,) = caught.value.faults
+    assert fault.pointer == "/fixed/train.learning_rates/haed"
+    assert "did you mean 'head'?" in fault.message
+
+
+def test_what_is_gone_when_the_driver_starts_is_left_out(world: World) -> None:
+    """Then each trial fails with the reason, and resumed ones do not need it."""
+    spec = world.submit(train__initial_weights="sweep:first")
+    assert referenced_weights(spec, MemoryStore()) == {}
+
+
+def test_networks_are_checked_without_their_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network is built on the meta device."""
+    devices = []
+    build: Callable[..., torch.nn.Module] = NarrowResNetConfig.build
+
+    def noted(*arguments: Any, **named: Any) -> torch.nn.Module:
+        module = build(*arguments, **named)
+        devices.append(next(module.parameters()).device.type)
+        return module
+
+    monkeypatch.setattr(NarrowResNetConfig, "build", noted)
+    world.submit()
+    assert devices == ["meta"]
