@@ -1,62 +1,198 @@
-"""Answers about images by the newest version of a model, straight from its saved folder."""
+"""The models of the store, answering: which version, loaded or not yet, and its answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
+
+from torch import Tensor
 
 from service.domain import ModelVersion, NotFound, Unavailable
-from service.inference.images import Pixels
+from service.inference.engine import Images
+from service.inference.loaded_model import LoadedModel, Question
+from service.inference.serving_config import Serving, ServingTable
+from service.inference.uploads import Upload, are_small, fitted
 from service.ports import Store
-from trainables.saved_model import SavedModel, load_model
+from trainables.saved_model import SavedModel
+
+FRESH = 0.2
+"""Seconds for which the champion is who it was when the store was last asked."""
+
+logger = logging.getLogger(__name__)
+Key = tuple[str, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answer an image, in their order, and the model version that gave them all."""
+    """A request's answer, and the model version that gave it."""
 
     version: ModelVersion
-    answers: list[dict[str, Any]]
+    answer: Any
 
 
 @final
 class Predictors:
-    """Every model of the store. The store is asked for the champion each time, so a newer one answers at once.
+    """Every model of the store. A newer champion answers within `FRESH` seconds, by eager PyTorch until it is faster.
+
+    Belongs to one event loop; `close` ends its threads.
 
     Args:
         store: knows the versions of each model.
-        kept: so many loaded models stay in memory, those asked last.
+        serving: how each model is served.
+        kept: so many loaded models stay in memory besides the pinned ones, those asked last.
+        fresh: see `FRESH`.
+        workers: threads that run models; none: one a processor.
+        now: seconds, of a clock that never goes back.
     """
 
-    def __init__(self, store: Store, *, kept: int = 4) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        serving: ServingTable | None = None,
+        kept: int = 4,
+        fresh: float = FRESH,
+        workers: int | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
-        self._load = lru_cache(maxsize=kept)(_load)
+        self.serving = serving or ServingTable({}, Serving())
+        self._kept, self._fresh, self._now = kept, fresh, now
+        self._workers = workers or len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(self._workers, "inference")
+        self._decoding = ThreadPoolExecutor(2, "decoding")  # bounds what huge images take of the memory
+        self._waiting = ThreadPoolExecutor(4, "loading")
+        self._hurrying = ThreadPoolExecutor(1, "engines")
+        self._loaded: OrderedDict[Key, asyncio.Future[LoadedModel]] = OrderedDict()
+        self._champions: dict[str, tuple[ModelVersion, float]] = {}
 
-    def champion(self, name: str) -> ModelVersion:
-        """The newest version of a model. Raises NotFound where there is none yet."""
-        versions = self._store.model_versions(name)
-        if not versions:
-            raise NotFound(
-                f"there is no model named {name!r} yet: a sweep of that name registers one as soon as a trial completes"
-            )
-        return versions[0]
+    def close(self) -> None:
+        """Ends the threads, after what they do now."""
+        for threads in (self._threads, self._decoding, self._waiting, self._hurrying):
+            threads.shutdown(wait=False, cancel_futures=True)
 
-    def predict(self, name: str, images: Sequence[Pixels]) -> Prediction:
-        """The champion's answers about decoded images.
+    async def preload(self) -> None:
+        """Loads the pinned models; one that cannot be is tried again when it is asked."""
+        for name in self.serving.pinned:
+            try:
+                await self.model(name)
+            except (NotFound, Unavailable) as error:
+                logger.warning("the pinned model %s is not loaded yet: %s", name, error)
+
+    def forget(self, name: str) -> None:
+        """The store has another champion of this name."""
+        self._champions.pop(name, None)
+
+    def loaded(self, name: str | None = None) -> list[LoadedModel]:
+        """The models in memory, of one name or all."""
+        done = [one.result() for one in list(self._loaded.values()) if one.done() and not one.cancelled()]
+        return [model for model in done if name in (None, model.version.name)]
+
+    async def version(self, name: str, version: int | None = None, sweep: str | None = None) -> ModelVersion:
+        """The champion of a name, or the version with that number, or the newest that a sweep made.
 
         Raises:
-            NotFound: there is no model of that name yet.
-            Unavailable: its files cannot be read.
+            NotFound: there is none.
+            Unavailable: the store does not answer, and did not before.
         """
-        version = self.champion(name)
-        return Prediction(version, self._load(version).predict(images))
+        if version is None and sweep is None:
+            return await self._champion(name)
+        for one in await self.known_versions(name):
+            if version in (None, one.version) and sweep in (None, one.sweep_id):
+                return one
+        await self._champion(name)  # perhaps there is no such model at all
+        which = " ".join(f"{what} {value}" for what, value in (("version", version), ("of sweep", sweep)) if value)
+        raise NotFound(f"there is no {which} of model {name!r}")
+
+    async def known_versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a name, newest first."""
+        return await self._in_thread(self._store.model_versions, name)
+
+    async def model(self, name: str, version: int | None = None, sweep: str | None = None) -> LoadedModel:
+        """That version, in memory and ready to answer. Errors as of `version`."""
+        found = await self.version(name, version, sweep)
+        key = (found.name, found.version)
+        coming = self._loaded.get(key)
+        if coming is None:
+            coming = self._loaded[key] = asyncio.ensure_future(self._load(found))
+            coming.add_done_callback(lambda done: self._keep(key, done))
+        self._loaded.move_to_end(key)
+        return await asyncio.shield(coming)
+
+    async def predict(
+        self,
+        model: LoadedModel,
+        images: Images | Sequence[Upload],
+        finish: Callable[[SavedModel, Tensor], Any],
+        *,
+        steps: int | None = None,
+        max_pixels: int,
+    ) -> Prediction:
+        """What `finish` makes of the model's outputs, in a thread.
+
+        Raises:
+            BadImage, TooLarge: an upload cannot be used.
+            BadRequest: the model takes no steps, or not so many.
+            TooManyRequests, Unavailable: the model has too much to do.
+        """
+        model.check_steps(steps)
+        count = len(images)
+        if not hasattr(images, "dtype") and not are_small(images):
+            images = await asyncio.get_running_loop().run_in_executor(
+                self._decoding,
+                lambda uploads: fitted(uploads, model.saved.preprocessing, max_pixels=max_pixels),
+                images,
+            )
+        answer = await model.batcher.submit(Question(images, finish, steps, max_pixels), size=count)
+        return Prediction(model.version, answer)
+
+    async def _champion(self, name: str) -> ModelVersion:
+        known, until = self._champions.get(name, (None, 0.0))
+        if known is not None and self._now() < until:
+            return known
+        try:
+            found = await self._in_thread(self._store.champion, name)
+        except Unavailable:
+            if known is None:
+                raise
+            logger.warning("the store does not answer; version %d of %s still does", known.version, name)
+            found = known
+        self._champions[name] = found, self._now() + self._fresh
+        return found
+
+    async def _load(self, version: ModelVersion) -> LoadedModel:
+        serving = self.serving[version.name]
+        model = await self._in_thread(
+            lambda: LoadedModel(version, executor=self._threads, workers=self._workers, serving=serving)
+        )
+        if not model.ready:
+            self._hurrying.submit(_hurry, model, serving)
+        return model
+
+    def _keep(self, key: Key, done: asyncio.Future[LoadedModel]) -> None:
+        """What could not be loaded is forgotten; what was asked longest ago makes room."""
+        if done.cancelled() or done.exception() is not None:
+            self._loaded.pop(key, None)
+            return
+        pinned = set(self.serving.pinned)
+        old = [one for one in self._loaded if one[0] not in pinned and one != key and self._loaded[one].done()]
+        for one in old[: max(0, len(old) + (key[0] not in pinned) - self._kept)]:
+            del self._loaded[one]
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._waiting, work, *arguments)
 
 
-def _load(version: ModelVersion) -> SavedModel:
+def _hurry(model: LoadedModel, serving: Serving) -> None:
     try:
-        return load_model(Path(version.path))
-    except (OSError, ValueError) as error:
-        raise Unavailable(f"version {version.version} of model {version.name!r} cannot be loaded: {error}") from error
+        model.hurry(serving)
+    except Exception:  # it goes on with eager PyTorch
+        logger.exception("no engine for %s", model.version.name)

@@ -1,52 +1,202 @@
-"""The newest version of a model answers, from a small cache."""
+"""Which version answers, and what stays in memory."""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from service.domain import NotFound, Unavailable
-from service.inference.predictor import Predictors
+from service.domain import BadRequest, NotFound, Unavailable
+from service.inference.predictor import Prediction, Predictors
+from service.inference.serving_config import Serving, ServingTable, serving_table
+from service.inference.uploads import Upload
 from trainables.saved_model import load_model
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+FILE = Upload("image", bytes(cv2.imencode(".png", IMAGE[:, :, ::-1])[1]))
+EAGER = ServingTable({}, Serving(engine="eager"))
+
+
+async def ask(predictors: Predictors, name: str, **which: Any) -> Prediction:
+    """What a model says of the image."""
+    model = await predictors.model(name, **which)
+    return await predictors.predict(
+        model, [FILE], lambda saved, outputs: saved.task.answers(outputs), max_pixels=10_000
+    )
+
+
+def run(scene: Callable[[Predictors], Coroutine[Any, Any, None]], store: Any, **options: Any) -> None:
+    """Plays a scene with predictors of its own."""
+
+    async def play() -> None:
+        predictors = Predictors(store, **{"serving": EAGER, "fresh": 0.0, **options})
+        try:
+            await scene(predictors)
+        finally:
+            predictors.close()
+
+    asyncio.run(play())
 
 
 def test_the_champion_answers_as_its_saved_model_does(service: Any) -> None:
     """The answer carries the version that gave it; colour and size are fitted as in training."""
     service.model(seed=1)
     champion = service.model(seed=2)
-    prediction = Predictors(service.store).predict("digits", [IMAGE])
-    assert prediction.version == champion
-    assert prediction.answers == load_model(Path(champion.path)).predict([IMAGE])
+
+    async def scene(predictors: Predictors) -> None:
+        prediction = await ask(predictors, "digits")
+        assert prediction.version == champion
+        (expected,) = load_model(Path(champion.path)).predict([IMAGE])
+        assert prediction.answer[0]["class"] == expected["class"]
+        assert prediction.answer[0]["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
+
+    run(scene, service.store)
+
+
+def test_a_version_may_be_asked_by_its_number_or_its_sweep(service: Any) -> None:
+    """Whoever is champion; what is not there is not found."""
+    first, second = service.model(seed=1), service.model(seed=2)
+
+    async def scene(predictors: Predictors) -> None:
+        assert (await ask(predictors, "digits", version=1)).version == first
+        assert (await ask(predictors, "digits", sweep=first.sweep_id)).version == first
+        assert (await ask(predictors, "digits")).version == second
+        for which in ({"version": 3}, {"sweep": "nobody's"}, {"version": 1, "sweep": second.sweep_id}):
+            with pytest.raises(NotFound, match=r"there is no (version|of sweep)"):
+                await ask(predictors, "digits", **which)
+
+    run(scene, service.store)
 
 
 def test_a_loaded_version_needs_no_files_any_more(service: Any) -> None:
     """The second request is answered from memory."""
     version = service.model()
-    predictors = Predictors(service.store)
-    first = predictors.predict("digits", [IMAGE])
-    (Path(version.path) / "model.safetensors").unlink()
-    assert predictors.predict("digits", [IMAGE]) == first
+
+    async def scene(predictors: Predictors) -> None:
+        first = await ask(predictors, "digits")
+        (Path(version.path) / "model.safetensors").unlink()
+        assert await ask(predictors, "digits") == first
+
+    run(scene, service.store)
 
 
 def test_only_so_many_models_stay_in_memory(service: Any) -> None:
-    """The model that was asked longest ago is the one that must be loaded again."""
-    first = service.model("a")
-    service.model("b", seed=1)
-    predictors = Predictors(service.store, kept=1)
-    for name in ("a", "b"):
-        predictors.predict(name, [IMAGE])
-    (Path(first.path) / "model.json").unlink()
-    with pytest.raises(Unavailable, match="version 1 of model 'a' cannot be loaded"):
-        predictors.predict("a", [IMAGE])
-    assert predictors.predict("b", [IMAGE]).answers
+    """The one that was asked longest ago makes room, unless it is pinned; it may be loaded again later."""
+    for name in ("pinned", "a", "b"):
+        service.model(name)
+
+    async def scene(predictors: Predictors) -> None:
+        await predictors.preload()
+        assert [model.version.name for model in predictors.loaded()] == ["pinned"]
+        for name in ("a", "b"):
+            await ask(predictors, name)
+            await asyncio.sleep(0)
+        assert {model.version.name for model in predictors.loaded()} == {"pinned", "b"}
+        await ask(predictors, "a")
+
+    serving = ServingTable({"pinned": Serving(engine="eager", pinned=True)}, Serving(engine="eager"))
+    run(scene, service.store, kept=1, serving=serving)
 
 
-def test_a_model_without_versions_is_not_found(service: Any) -> None:
-    """The message says when there will be one."""
-    with pytest.raises(NotFound, match="there is no model named 'nobody' yet"):
-        Predictors(service.store).predict("nobody", [IMAGE])
+def test_requests_that_meet_load_a_model_once(service: Any) -> None:
+    """They all wait for the same loading; one that fails is tried again by the next request."""
+    version = service.model()
+    description = Path(version.path) / "model.json"
+    text = description.read_text()
+    description.unlink()
+
+    async def scene(predictors: Predictors) -> None:
+        outcomes = await asyncio.gather(*(ask(predictors, "digits") for _ in range(3)), return_exceptions=True)
+        assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+        description.write_text(text)
+        models = await asyncio.gather(*(predictors.model("digits") for _ in range(3)))
+        assert models[0] is models[1] is models[2]
+
+    run(scene, service.store)
+
+
+def test_a_store_that_is_away_does_not_stop_the_champion(service: Any) -> None:
+    """The last one that was known answers on; a name that was never asked cannot be looked up."""
+    champion = service.model()
+
+    class Away:
+        def champion(self, name: str) -> None:
+            raise Unavailable("the database does not answer")
+
+    async def scene(predictors: Predictors) -> None:
+        await ask(predictors, "digits")
+        predictors._store = Away()  # type: ignore[assignment]
+        assert (await ask(predictors, "digits")).version == champion
+        with pytest.raises(Unavailable):
+            await ask(predictors, "other")
+
+    run(scene, service.store)
+
+
+def test_the_store_is_asked_once_in_a_while(service: Any) -> None:
+    """Within that time a new champion does not answer yet, unless this process made it one."""
+    now = [0.0]
+    first = service.model(seed=1)
+
+    async def scene(predictors: Predictors) -> None:
+        assert (await ask(predictors, "digits")).version == first
+        second = service.model(seed=2)
+        now[0] = 0.19
+        assert (await ask(predictors, "digits")).version == first
+        now[0] = 0.21
+        assert (await ask(predictors, "digits")).version == second
+        third = service.model(seed=3)
+        predictors.forget("digits")
+        assert (await ask(predictors, "digits")).version == third
+
+    run(scene, service.store, fresh=0.2, now=lambda: now[0])
+
+
+def test_a_faster_engine_takes_over(service: Any) -> None:
+    """PyTorch answers at once; when another engine is ready, it gives the same answers."""
+    service.model()
+
+    async def scene(predictors: Predictors) -> None:
+        model = await predictors.model("digits")
+        before = await ask(predictors, "digits")
+        model.hurry(dataclasses.replace(Serving(), engine="onnxruntime"))
+        assert model.choice.engine.name == "onnxruntime"
+        after = await ask(predictors, "digits")
+        assert after.answer[0]["probabilities"] == pytest.approx(before.answer[0]["probabilities"], abs=1e-5)
+
+    run(scene, service.store)
+
+
+def test_steps_are_for_recurrent_models(service: Any) -> None:
+    """Others say so."""
+    service.model()
+
+    async def scene(predictors: Predictors) -> None:
+        model = await predictors.model("digits")
+        with pytest.raises(BadRequest, match="steps: need a recurrent model, 'digits' is a narrow_resnet"):
+            await predictors.predict(model, [FILE], lambda saved, outputs: outputs, steps=3, max_pixels=1000)
+
+    run(scene, service.store)
+
+
+def test_how_each_model_is_served_is_read_from_json() -> None:
+    """A model's own settings over those of all others; faults are named."""
+    table = serving_table('{"*": {"max_batch": 8}, "paths": {"pinned": true, "engine": "eager"}}')
+    assert table["anything"] == Serving(max_batch=8)
+    assert table["paths"] == Serving(max_batch=8, pinned=True, engine="eager")
+    assert table.pinned == ["paths"]
+    for text, reason in {
+        "[]": "need an object of settings by model name",
+        "{": "SWEEPSERVE_SERVING: ",
+        '{"a": {"max_batches": 1}}': "did you mean 'max_batch'",
+        '{"*": {"max_batch": 0}}': "max_batch: need a whole number >= 1 and <= 1024, got 0",
+        '{"*": {"pinned": true}}': "pinned: name the models",
+    }.items():
+        with pytest.raises(ValueError, match=reason):
+            serving_table(text)

@@ -1,0 +1,185 @@
+"""What runs a model: the fastest engine of this machine whose numbers are those of eager PyTorch."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast, final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from service.inference.serving_config import Serving
+from trainables.saved_model import SavedModel
+
+Images = npt.NDArray[np.uint8]
+"""`[n, c, h, w]`, as `Preprocessing.fit` gives them."""
+Outputs = npt.NDArray[np.float32]
+"""`[n, ...]`, what a model says of each image."""
+
+SIZES = (1, 2, 5, 3)
+"""Batches that an engine is compared on, not in order: a graph that was traced for one size shows here."""
+
+TIMED, RUNS = 8, 10
+"""Images of a run, and runs, by which engines are compared."""
+
+logger = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """Runs one model. Threads may use it at once."""
+
+    name: str
+
+    def run(self, images: Images) -> Outputs:
+        """The model's outputs, float32, in memory of the caller's."""
+
+
+class CannotServe(Exception):  # noqa: N818 - it says what is the matter
+    """An engine is not there, cannot take the model, or gives other numbers."""
+
+
+@final
+class Pipeline(nn.Module):
+    """A model from uint8 images on, so that an engine takes over the normalisation too."""
+
+    def __init__(self, model: SavedModel) -> None:
+        super().__init__()
+        self.module, self._preprocessing = model.module, model.preprocessing
+        self.input_shape = model.preprocessing.input_shape
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Outputs of uint8 images `[n, c, h, w]`."""
+        inputs = self._preprocessing.normalize(images).contiguous(memory_format=torch.channels_last)
+        outputs: Tensor = self.module(inputs)
+        return outputs.float()
+
+
+@final
+class Eager:
+    """PyTorch as in training; the only engine that can take another number of steps than was trained."""
+
+    name = "eager"
+
+    def __init__(self, model: SavedModel) -> None:
+        self._model = model
+        self._device = next(model.module.parameters()).device
+        self.takes_steps = "steps" in inspect.signature(model.module.forward).parameters
+
+    def run(self, images: Images, *, steps: int | None = None) -> Outputs:
+        """The model's outputs, of a recurrent one after so many steps."""
+        with torch.inference_mode():
+            inputs = self._model.preprocessing.normalize(torch.from_numpy(images).to(self._device))
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            outputs = self._model.module(inputs) if steps is None else self._model.module(inputs, steps=steps)
+            found: Outputs = outputs.float().cpu().numpy()
+            return found
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The engine that a model is run by, and what was found of others."""
+
+    engine: Engine
+    notes: tuple[str, ...]
+    """Why an engine cannot run it, or how long it took."""
+
+
+def choose(model: SavedModel, serving: Serving, eager: Eager) -> Choice:
+    """The fastest engine for the model's device that takes the model and agrees with `eager`, as measured here and now.
+
+    It is warm: it has run batches of several sizes.
+    """
+    notes: list[str] = []
+    fastest, best = math.inf, cast("Engine", eager)
+    for name in _candidates(model, serving):
+        try:
+            engine = _MAKERS[name](model)
+            check(engine, eager, model, serving.tolerance)
+        except CannotServe as error:
+            notes.append(f"{name}: {error}")
+            logger.warning("a model of family %s is not run by %s: %s", model.family, name, error)
+        else:
+            seconds = _seconds(engine, model)
+            notes.append(f"{name}: {seconds * 1000:.2f} ms for {TIMED} images")
+            if seconds < fastest:
+                fastest, best = seconds, engine
+    return Choice(best, tuple(notes))
+
+
+def check(engine: Engine, eager: Eager, model: SavedModel, tolerance: float) -> None:
+    """Compares an engine with eager PyTorch on random images.
+
+    Raises:
+        CannotServe: it fails, or differs by more than the tolerance allows.
+    """
+    generator = np.random.default_rng(0)
+    tolerance = max(tolerance, getattr(engine, "tolerance", 0.0))
+    for size in SIZES:
+        images = generator.integers(0, 256, (size, *model.preprocessing.input_shape), dtype=np.uint8)
+        expected = eager.run(images)
+        try:
+            found = engine.run(images)
+        except Exception as error:  # whatever an engine raises is a reason to take another one
+            raise CannotServe(f"it fails on {size} images: {_line(error)}") from error
+        if found.shape != expected.shape:
+            raise CannotServe(f"need outputs {list(expected.shape)} of {size} images, got {list(found.shape)}")
+        scale = max(1.0, float(np.abs(expected).max()))
+        difference = float(np.abs(found - expected).max()) / scale
+        if not difference <= tolerance:  # also a NaN
+            raise CannotServe(f"its outputs differ by {difference:.1e}, more than {tolerance:.1e}")
+
+
+def _seconds(engine: Engine, model: SavedModel) -> float:
+    """Of the fastest of several runs."""
+    images = np.zeros((TIMED, *model.preprocessing.input_shape), np.uint8)
+    seconds = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        engine.run(images)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def _candidates(model: SavedModel, serving: Serving) -> tuple[str, ...]:
+    if serving.engine == "eager":
+        return ()
+    if serving.engine != "auto":
+        return (serving.engine,)
+    return ("cuda",) if next(model.module.parameters()).device.type == "cuda" else ("openvino", "onnxruntime")
+
+
+def _openvino(model: SavedModel) -> Engine:
+    from service.inference.openvino_engine import OpenVino
+
+    return OpenVino(Pipeline(model))
+
+
+def _onnxruntime(model: SavedModel) -> Engine:
+    from service.inference.onnx_engine import OnnxRuntime
+
+    return OnnxRuntime(Pipeline(model))
+
+
+def _cuda(model: SavedModel) -> Engine:
+    from service.inference.cuda_engine import CudaGraphs
+
+    return CudaGraphs(Pipeline(model))
+
+
+_MAKERS: Mapping[str, Callable[[SavedModel], Engine]] = {
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+    "cuda": _cuda,
+}
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]

@@ -1,0 +1,135 @@
+"""A model version in memory: its engine, and the batches that it answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from service.domain import BadRequest, ModelVersion, Unavailable
+from service.inference.batcher import Batcher
+from service.inference.engine import Choice, Eager, Images, Outputs, choose
+from service.inference.serving_config import Serving
+from service.inference.tensors import datatype
+from service.inference.uploads import Upload, fitted
+from trainables.saved_model import SavedModel, load_model
+
+MAX_STEPS = 1000
+
+logger = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request's images, and what is to be made of the model's outputs."""
+
+    images: Images | Sequence[Upload]
+    finish: Callable[[SavedModel, Tensor], Any]
+    steps: int | None
+    max_pixels: int
+    """Of the uploads together."""
+
+
+@final
+@dataclass(slots=True)
+class LoadedModel:
+    """A model that answers: by eager PyTorch from the start, and by a faster engine once `hurry` has found one."""
+
+    version: ModelVersion
+    saved: SavedModel
+    eager: Eager
+    choice: Choice
+    ready: bool
+    """The engine is the one that it will stay with."""
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    """What it gives, by name: datatype of the Open Inference Protocol, and shape of an image's."""
+    batcher: Batcher[Question, Any] = field(init=False)
+
+    def __init__(self, version: ModelVersion, *, executor: Executor, workers: int, serving: Serving) -> None:
+        """Loads the files.
+
+        Raises:
+            Unavailable: they cannot be read.
+        """
+        self.version = version
+        try:
+            device = torch.device("cuda") if torch.cuda.is_available() else None
+            self.saved = load_model(Path(version.path), device=device)
+        except (OSError, ValueError, KeyError) as error:
+            message = f"version {version.version} of model {version.name!r} cannot be loaded: {error}"
+            raise Unavailable(message) from error
+        self.eager = Eager(self.saved)
+        self.choice, self.ready = Choice(self.eager, ()), serving.engine == "eager"
+        self.batcher = Batcher(self.answer, executor=executor, workers=workers, serving=serving)
+        # The first call is slow: libraries choose and compile what they will run.
+        outputs = torch.from_numpy(self.eager.run(np.zeros((1, *self.saved.preprocessing.input_shape), np.uint8)))
+        self.tensors = {
+            name: (datatype(tensor.numpy()), tuple(tensor.shape[1:]))
+            for name, tensor in {"outputs": outputs, **self.saved.task.decode(outputs)}.items()
+        }
+
+    def hurry(self, serving: Serving) -> None:
+        """Takes the fastest engine that gives the same numbers; meanwhile the model answers as before."""
+        self.choice = choose(self.saved, serving, self.eager)
+        self.ready = True
+        logger.info(
+            "version %d of model %s is run by %s", self.version.version, self.version.name, self.choice.engine.name
+        )
+
+    def check_steps(self, steps: int | None) -> None:
+        """Raises BadRequest where the model cannot be run for so many steps."""
+        if steps is None:
+            return
+        if not self.eager.takes_steps:
+            raise BadRequest(f"steps: need a recurrent model, {self.version.name!r} is a {self.saved.family}")
+        if not 1 <= steps <= MAX_STEPS:
+            raise BadRequest(f"steps: need a whole number from 1 to {MAX_STEPS}, got {steps}")
+
+    def answer(self, questions: Sequence[Question]) -> list[Any]:
+        """An answer or an exception a question. Runs in a thread."""
+        answers: list[Any] = [None] * len(questions)
+        groups: dict[int | None, list[tuple[int, Images]]] = {}
+        for i, question in enumerate(questions):
+            try:
+                groups.setdefault(question.steps, []).append((i, self._images(question)))
+            except Exception as error:  # noqa: BLE001 - it is this question's own, and not its neighbours'
+                answers[i] = error
+        for steps, group in groups.items():
+            try:
+                outputs = self._run(np.concatenate([images for _, images in group]), steps)
+            except Exception as error:  # noqa: BLE001 - each of them is told
+                for i, _ in group:
+                    answers[i] = error
+                continue
+            start = 0
+            for i, images in group:
+                part = torch.from_numpy(outputs[start : start + len(images)])
+                start += len(images)
+                answers[i] = self._finished(questions[i], part)
+        return answers
+
+    def _images(self, question: Question) -> Images:
+        if isinstance(question.images, np.ndarray):
+            return question.images
+        return fitted(question.images, self.saved.preprocessing, max_pixels=question.max_pixels)
+
+    def _run(self, images: Images, steps: int | None) -> Outputs:
+        return self.choice.engine.run(images) if steps is None else self.eager.run(images, steps=steps)
+
+    def _finished(self, question: Question, outputs: Tensor) -> Any:
+        if not np.isfinite(outputs.numpy()).all():
+            return Unavailable(
+                f"version {self.version.version} of {self.version.name} gave numbers that are not finite"
+            )
+        try:
+            return question.finish(self.saved, outputs)
+        except Exception as error:  # noqa: BLE001
+            return error

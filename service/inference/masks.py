@@ -1,0 +1,26 @@
+"""Masks of answers as images."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+
+def with_png_masks(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer with each mask of run lengths as a PNG of 0 and 255, in base64."""
+    return {name: _png(value) if _is_mask(value) else value for name, value in answer.items()}
+
+
+def _is_mask(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() == {"size", "counts"}
+
+
+def _png(mask: Mapping[str, Any]) -> str:
+    runs = np.asarray(mask["counts"])
+    values = np.arange(len(runs)) % 2 * 255  # ground first
+    pixels = np.repeat(values.astype(np.uint8), runs).reshape(mask["size"])
+    return base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()

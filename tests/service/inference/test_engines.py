@@ -1,0 +1,140 @@
+"""Engines give eager PyTorch's numbers, or are not taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from service.inference.engine import SIZES, CannotServe, Eager, Images, Outputs, check, choose
+from service.inference.serving_config import Serving
+from tests.service.conftest import save_random_model
+from trainables.data.dataset import Dataset, Split
+from trainables.data.digits import Digits
+from trainables.families import FAMILIES
+from trainables.preprocessing import Preprocessing
+from trainables.saved_model import SavedModel, load_model, save_model
+from trainables.tasks import Classification
+from trainables.trial import TrainConfig, TrialConfig
+
+
+@pytest.fixture(name="model")
+def _model(tmp_path: Path) -> SavedModel:
+    save_random_model(tmp_path / "model", seed=0)
+    return load_model(tmp_path / "model")
+
+
+class Fake:
+    """An engine whose numbers a test chooses."""
+
+    name = "fake"
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def run(self, images: Images) -> Outputs:
+        found: Outputs = self._answer(images)
+        return found
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("family", ["contour_rnn", "narrow_resnet", "spatial_rnn"])
+def test_an_engine_gives_the_numbers_of_eager_pytorch(name: Any, family: str, tmp_path: Path) -> None:
+    """Of any number of images, to 1e-5 of the answers, and the image beside it makes no difference."""
+    model = _saved(tmp_path / "model", family)
+    eager = Eager(model)
+    choice = choose(model, Serving(engine=name), eager)
+    assert choice.engine.name == name, choice.notes
+    images = np.random.default_rng(3).integers(0, 256, (21, *model.preprocessing.input_shape), dtype=np.uint8)
+    outputs = choice.engine.run(images)
+    np.testing.assert_allclose(outputs, eager.run(images), atol=1e-5)
+    np.testing.assert_allclose(choice.engine.run(images[4:5]), outputs[4:5], atol=1e-5)
+    assert outputs.dtype == np.float32
+
+
+def test_an_engine_with_other_numbers_is_not_taken(model: SavedModel) -> None:
+    """Other numbers, no numbers, other shapes and failures each have a reason; the last batch counts as the first."""
+    eager = Eager(model)
+
+    def off_by(amount: float) -> Any:
+        return lambda images: eager.run(images) + np.float32(amount)
+
+    check(Fake(off_by(0)), eager, model, 1e-5)
+    with pytest.raises(CannotServe, match=r"its outputs differ by \d.*, more than 1.0e-05"):
+        check(Fake(off_by(1e-3)), eager, model, 1e-5)
+    with pytest.raises(CannotServe, match="its outputs differ by nan"):
+        check(Fake(off_by(float("nan"))), eager, model, 1e-5)
+    with pytest.raises(CannotServe, match=rf"need outputs \[{SIZES[0]}, 3\] of {SIZES[0]} images, got \[2, 3\]"):
+        check(Fake(lambda images: eager.run(np.zeros((2, *images.shape[1:]), np.uint8))), eager, model, 1e-5)
+    with pytest.raises(CannotServe, match=r"it fails on 1 images: .*zero"):
+        check(Fake(lambda images: 1 // 0), eager, model, 1e-5)
+
+
+def test_a_model_that_no_engine_takes_is_run_by_pytorch(model: SavedModel) -> None:
+    """A model that does what its numbers say is eager's, and the notes say what the others' trouble was."""
+    fickle = _with(model, Fickle(model.module))
+    choice = choose(fickle, Serving(), Eager(fickle))
+    assert choice.engine.name == "eager"
+    assert [note.partition(":")[0] for note in choice.notes] == ["openvino", "onnxruntime"]
+
+
+def test_a_recurrent_model_takes_other_numbers_of_steps(model: SavedModel) -> None:
+    """They reach the module; a model without steps says so."""
+    assert not Eager(model).takes_steps
+    recurrent = Eager(_with(model, Recurrent()))
+    assert recurrent.takes_steps
+    images = np.full((2, 1, 16, 16), 255, np.uint8)
+    assert recurrent.run(images)[0, 0] == 4
+    assert recurrent.run(images, steps=7)[0, 0] == 7
+
+
+class Fickle(nn.Module):
+    """Does something else for dark images."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = float(images.sum()) > images.numel() / 2
+        outputs: Tensor = self.module(images)
+        return outputs.exp() if bright else outputs - len(images)
+
+
+class Recurrent(nn.Module):
+    """Adds the mean once a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, images: Tensor, steps: int = 4) -> Tensor:
+        return steps * self.weight * images.mean(dim=(1, 2, 3))[:, None].expand(-1, 3)
+
+
+def _with(model: SavedModel, module: nn.Module) -> SavedModel:
+    return SavedModel(
+        module, model.family, model.config, model.task, model.preprocessing, model.trial, model.step, model.metrics
+    )
+
+
+def _saved(folder: Path, family: str) -> SavedModel:
+    nothing = Split(images=np.zeros((0, 1, 28, 28), np.uint8), targets=np.zeros(0, np.int64))
+    task, preprocessing = Classification(classes=("cat", "dog", "newt")), Preprocessing(height=28, width=28)
+    small: dict[str, dict[str, Any]] = {
+        "contour_rnn": {"channels": 4, "kernel": 5, "steps": 3},
+        "narrow_resnet": {"channels": [4, 4, 8, 8]},
+        "spatial_rnn": {"network": "cnn", "hidden_size": 4},
+    }
+    config = FAMILIES[family].from_dict(small[family])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        weights = config.build(input_shape=preprocessing.input_shape, outputs=task.outputs).state_dict()
+    trial = TrialConfig(family=family, model=config, train=TrainConfig(), data=Digits())
+    dataset = Dataset("animals", "0" * 16, task, preprocessing, nothing, nothing, nothing)
+    save_model(folder, trial=trial, dataset=dataset, weights=weights, step=1, metrics={})
+    return load_model(folder)
