@@ -1,0 +1,93 @@
+"""What Prometheus asks for: requests as they were answered, and the state of sweeps when it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.domain import SweepState, TrialState, Unavailable
+from service.ports import Clock, Launcher, Store
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""Upper ends of the histogram's buckets."""
+
+
+@final
+class Requests:
+    """Counters and times of requests, of this process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._count = Counter(
+            "sweepserve_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "sweepserve_request_seconds",
+            "Time from a request to the end of its answer.",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self._count.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+
+@final
+class State(Collector):
+    """The sweeps as the store has them and the GPUs as the cluster has them, looked up at each scrape.
+
+    What does not answer is left out, and `sweepserve_up` says which.
+    """
+
+    def __init__(self, store: Store, launcher: Launcher, clock: Clock) -> None:
+        self._store, self._launcher, self._clock = store, launcher, clock
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing beforehand: registering asks no store."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges."""
+        up = GaugeMetricFamily("sweepserve_up", "Whether it answers.", labels=("part",))
+        try:
+            yield from self._of_store()
+            up.add_metric(["store"], 1)
+        except Unavailable:
+            up.add_metric(["store"], 0)
+        try:
+            yield _gauge("sweepserve_gpus", "GPUs of the cluster.", self._launcher.resources().get("GPU", 0.0))
+            up.add_metric(["cluster"], 1)
+        except Unavailable:
+            up.add_metric(["cluster"], 0)
+        yield up
+
+    def _of_store(self) -> Iterator[Metric]:
+        census = self._store.census()
+        sweeps = GaugeMetricFamily("sweepserve_sweeps", "Sweeps by state.", labels=("state",))
+        for state in SweepState:
+            sweeps.add_metric([state.value], census.sweeps.get(state, 0))
+        yield sweeps
+        trials = GaugeMetricFamily("sweepserve_trials", "Trials by state.", labels=("state",))
+        for trial_state in TrialState:
+            trials.add_metric([trial_state.value], census.trials.get(trial_state, 0))
+        yield trials
+        since = census.queued_since
+        waited = max(0.0, (self._clock.now() - since).total_seconds()) if since is not None else 0.0
+        yield _gauge("sweepserve_queue_wait_seconds", "How long the sweep at the queue's head has waited.", waited)
+        yield _gauge("sweepserve_tracker_backlog", "Events that MLflow does not have yet.", census.untracked)
+        yield _gauge("sweepserve_gpus_used", "GPUs that running trials have a share of.", census.gpus)
+
+
+def exposition(registry: CollectorRegistry) -> bytes:
+    """All metrics in Prometheus' text format."""
+    return generate_latest(registry)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
