@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 import httpx
 
-FINAL = frozenset({"completed", "stopped", "failed"})
-"""States of a sweep in which nothing more happens."""
+FINAL = frozenset({"completed", "stopped", "failed", "paused"})
+"""States of a sweep in which nothing more happens by itself."""
 PATIENCE = 30.0
 """Seconds that `watch` waits for a service that it lost."""
 TIMEOUT = httpx.Timeout(60, connect=5)
@@ -53,17 +53,26 @@ class Client:
 
     Args:
         url: of the API, `http://127.0.0.1:8000`.
+        key: an API key, where the service asks for one.
         transport: how requests travel; tests ask an app without a network.
         sleep: waits that many seconds between two looks at a sweep.
     """
 
     def __init__(
-        self, url: str, *, transport: httpx.BaseTransport | None = None, sleep: Callable[[float], None] = time.sleep
+        self,
+        url: str,
+        *,
+        key: str = "",
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ClientError(f"need a URL that starts with http:// or https://, got {url!r}")
+        if not (key.isascii() and key.isprintable()):
+            raise ClientError("need an API key as `sweepserve keys create` prints it")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            self._http = httpx.Client(base_url=url, transport=transport, timeout=TIMEOUT)
+            self._http = httpx.Client(base_url=url, headers=headers, transport=transport, timeout=TIMEOUT)
         except httpx.InvalidURL as error:
             raise ClientError(f"need the URL of a sweepserve API, got {url!r}: {error}") from error
         self.url = url
@@ -81,17 +90,30 @@ class Client:
         """Drops the connections."""
         self._http.close()
 
-    def submit(self, spec: Mapping[str, Any]) -> Json:
-        """The new sweep. The error of a spec that breaks rules lists all of them in `errors`."""
-        try:
-            return self._json("POST", "/v1/sweeps", json=dict(spec))
-        except (TypeError, ValueError) as error:  # a NaN, a date, ...
-            raise ClientError(f"the spec cannot be sent as JSON: {error}") from error
+    def submit(self, spec: Mapping[str, Any], *, key: str | None = None) -> Json:
+        """The new sweep. The error of a spec that breaks rules lists all of them in `errors`.
 
-    def sweeps(self, *, states: Sequence[str] = (), name: str | None = None, limit: int = 100) -> list[Json]:
+        Args:
+            spec: the spec, or `{"study": name}` for a packaged one.
+            key: an idempotency key of your choice: asking again with it gives the same sweep, not another one.
+        """
+        return self._send("/v1/sweeps", spec, key=key)
+
+    def validate(self, spec: Mapping[str, Any]) -> Json:
+        """What would run, without running it; errors as those of `submit`."""
+        return self._send("/v1/sweeps:validate", spec)
+
+    def clone(self, sweep_id: str, changes: Mapping[str, Any] | None = None, *, key: str | None = None) -> Json:
+        """A new sweep with another one's spec, changed by a JSON merge patch (RFC 7386)."""
+        return self._send(_path("sweeps", sweep_id, "clone"), changes or {}, key=key)
+
+    def sweeps(
+        self, *, states: Sequence[str] = (), name: str | None = None, family: str | None = None, limit: int = 100
+    ) -> list[Json]:
         """The newest sweeps, at most `limit`, newest first. No states: all."""
         found: list[Json] = []
-        query: dict[str, Any] = {"state": list(states), **({"name": name} if name else {})}
+        filters = {"name": name, "family": family}
+        query: dict[str, Any] = {"state": list(states), **{key: one for key, one in filters.items() if one}}
         while len(found) < limit:
             page = self._json("GET", "/v1/sweeps", params={**query, "limit": min(limit - len(found), 1000)})
             found += page["sweeps"]
@@ -109,8 +131,8 @@ class Client:
         return self._list("trials", _path("sweeps", sweep_id, "trials"), params={"state": list(states)})
 
     def leaderboard(self, sweep_id: str, *, limit: int = 100) -> list[Json]:
-        """Its completed trials, best first."""
-        return self._list("trials", _path("sweeps", sweep_id, "leaderboard"), params={"limit": limit})
+        """Its points with a completed trial, best first."""
+        return self._list("points", _path("sweeps", sweep_id, "leaderboard"), params={"limit": limit})
 
     def measurements(self, sweep_id: str, *, trial: str | None = None) -> list[Json]:
         """What its trials reported after each epoch."""
@@ -147,8 +169,33 @@ class Client:
             self._sleep(every)
 
     def stop(self, sweep_id: str) -> Json:
-        """Ends a sweep and gives it as it is then; it may take a few seconds to have ended."""
+        """Ends a sweep when its running trials have reported, and gives it as it is then, like all of these."""
         return self._json("POST", _path("sweeps", sweep_id, "stop"))
+
+    def cancel(self, sweep_id: str) -> Json:
+        """Ends a sweep and its running trials at once."""
+        return self._json("POST", _path("sweeps", sweep_id, "cancel"))
+
+    def pause(self, sweep_id: str) -> Json:
+        """Halts a sweep when its running trials have reported."""
+        return self._json("POST", _path("sweeps", sweep_id, "pause"))
+
+    def resume(self, sweep_id: str) -> Json:
+        """Goes on with a sweep that was paused or stopped."""
+        return self._json("POST", _path("sweeps", sweep_id, "resume"))
+
+    def extend(self, sweep_id: str, *, trials: int | None = None, time_budget: str | None = None) -> Json:
+        """Gives a sweep more trials or more time: so many, and so much, in all. One that has ended goes on."""
+        asked = {"trials": trials, "time_budget": time_budget}
+        return self._send(_path("sweeps", sweep_id, "extend"), {k: v for k, v in asked.items() if v is not None})
+
+    def retry(self, sweep_id: str) -> Json:
+        """Runs a sweep's failed trials again."""
+        return self._json("POST", _path("sweeps", sweep_id, "retry"))
+
+    def delete(self, sweep_id: str) -> Json:
+        """Removes a sweep with its checkpoints, its models and its runs in MLflow."""
+        return self._json("DELETE", _path("sweeps", sweep_id))
 
     def logs(self, sweep_id: str) -> str:
         """What its newest driver printed so far."""
@@ -185,6 +232,17 @@ class Client:
             for i, image in enumerate(images)
         ]
         return self._json("POST", _path("models", name, "predict"), files=files)
+
+    def deeds(self, *, limit: int = 100) -> list[Json]:
+        """What was changed through the API and by whom, newest first. Needs the scope `admin`."""
+        return self._list("deeds", "/v1/audit", params={"limit": limit})
+
+    def _send(self, path: str, document: Mapping[str, Any], *, key: str | None = None) -> Json:
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        try:
+            return self._json("POST", path, json=dict(document), headers=headers)
+        except (TypeError, ValueError) as error:  # a NaN, a date, ...
+            raise ClientError(f"the spec cannot be sent as JSON: {error}") from error
 
     def _list(self, key: str, path: str, **arguments: Any) -> list[Json]:
         found: list[Json] = self._json("GET", path, **arguments)[key]

@@ -30,7 +30,7 @@ def demo(settings: Settings) -> int:
     serving = False
     try:
         _title(console, "The embedded stack")
-        with Stack(settings, sayer(console)) as stack, Client(settings.api_url) as client:
+        with Stack(settings, sayer(console)) as stack, Client(settings.api_url, key=settings.api_key) as client:
             _tour(settings, client, console)
             if sys.stdout.isatty():
                 console.print("\nCtrl-C ends it; everything is kept, and `sweepserve up` serves it again")
@@ -56,7 +56,7 @@ def _tour(settings: Settings, client: Client, console: Console) -> None:
 
     _title(console, "Its leaderboard")
     board = client.leaderboard(sweep["id"])
-    console.print(tables.trials(board, objective=watched.metric, ranked=True), highlight=False)
+    console.print(tables.leaderboard(board, sweep["spec"]), highlight=False)
     console.print(f"{watched.done - len(board)} of {watched.done} trials fell behind and were ended early")
 
     _title(console, f"Its best model, asked about {_ASKED} images that no trial has seen")
@@ -92,7 +92,7 @@ def _held_out(data: dict[str, Any], settings: Settings) -> tuple[list[bytes], li
     config = DATASETS[data["name"]].from_dict({name: value for name, value in data.items() if name != "name"})
     dataset = config.load(settings.data_root)
     images = [cv2.imencode(".png", image[0])[1].tobytes() for image in dataset.test.images[:_ASKED]]
-    return images, [dataset.task.classes[target] for target in dataset.test.targets[:_ASKED]]
+    return images, [dataset.task.caption(target) for target in dataset.test.targets[:_ASKED]]
 
 
 def _tracked(client: Client, sweep_id: str) -> str:

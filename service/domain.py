@@ -10,8 +10,13 @@ Errors, all the service's own:
     |- Conflict          the thing is there, but not in a state that allows this
     |  `- IllegalMove
     |- InvalidSpec       a spec broke rules; lists every fault
+    |- KeyReused         an idempotency key came back with another request
     |- BadImage          bytes that are not an image we can decode
+    |- BadRequest        a question that a model cannot be asked
     |- TooLarge          a body, an image or a batch over its limit
+    |- Unauthorized      no API key where one is needed, or one that is not valid
+    |- Forbidden         the key is valid, and not for this
+    |- TooManyRequests   more than the limit allows; says when to try again
     `- Unavailable       something that we depend on does not answer; trying again later may help
 """
 
@@ -51,12 +56,36 @@ class InvalidSpec(ServiceError):  # noqa: N818
         super().__init__("; ".join(map(str, self.faults)))
 
 
+class KeyReused(ServiceError):  # noqa: N818
+    """An idempotency key came back with another request than the one it was first used for."""
+
+
 class BadImage(ServiceError):  # noqa: N818
     """Bytes that are not an image we can decode."""
 
 
+class BadRequest(ServiceError):  # noqa: N818
+    """A question that a model cannot be asked: tensors of another shape, say."""
+
+
 class TooLarge(ServiceError):  # noqa: N818
     """A body, an image or a batch over its limit."""
+
+
+class Unauthorized(ServiceError):  # noqa: N818 - named as HTTP speaks
+    """No API key where one is needed, or one that is not valid."""
+
+
+class Forbidden(ServiceError):  # noqa: N818
+    """The API key is valid, and not for this."""
+
+
+class TooManyRequests(ServiceError):  # noqa: N818
+    """More requests than the limit allows; trying again after `seconds` will help."""
+
+    def __init__(self, message: str, *, seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Unavailable(ServiceError):  # noqa: N818
@@ -64,48 +93,90 @@ class Unavailable(ServiceError):  # noqa: N818
 
 
 class SweepState(StrEnum):
-    """Where a sweep is. `QUEUED` waits for its driver; the last three are final."""
+    """Where a sweep is."""
 
     QUEUED = "queued"
+    """It waits for a driver."""
+    STARTING = "starting"
+    """Its driver was launched and has not reported yet."""
     RUNNING = "running"
+    PAUSING = "pausing"
+    """No trial is begun any more; those that run end at their next report, and go on later."""
+    PAUSED = "paused"
     STOPPING = "stopping"
+    """No trial is begun any more; those that run end at their next report, for good."""
+    CANCELLING = "cancelling"
+    """Its trials are ended at once."""
     COMPLETED = "completed"
     STOPPED = "stopped"
     FAILED = "failed"
+    DELETING = "deleting"
+    """It is being removed, with all that belongs to it."""
 
     @property
     def final(self) -> bool:
         """Nothing more happens to a sweep in this state by itself."""
         return self in (SweepState.COMPLETED, SweepState.STOPPED, SweepState.FAILED)
 
+    @property
+    def driven(self) -> bool:
+        """A sweep in this state has a driver."""
+        return self in _DRIVEN
+
+
+_DRIVEN = frozenset(
+    {SweepState.STARTING, SweepState.RUNNING, SweepState.PAUSING, SweepState.STOPPING, SweepState.CANCELLING}
+)
+
 
 class TrialState(StrEnum):
-    """Where a trial is. `PRUNED` was ended early by the pruner, `STOPPED` by the user or the time budget."""
+    """Where a trial is."""
 
     RUNNING = "running"
+    PAUSED = "paused"
+    """It goes on from its checkpoint when its sweep does."""
     COMPLETED = "completed"
     PRUNED = "pruned"
+    """Ended early by the pruner."""
     STOPPED = "stopped"
+    """Ended early with its sweep, by the user or the time budget."""
     FAILED = "failed"
 
     @property
     def final(self) -> bool:
         """The trial will not run again by itself."""
-        return self is not TrialState.RUNNING
+        return self not in (TrialState.RUNNING, TrialState.PAUSED)
 
 
-SWEEP_MOVES: Mapping[SweepState, frozenset[SweepState]] = {
-    SweepState.QUEUED: frozenset({SweepState.RUNNING, SweepState.STOPPED, SweepState.FAILED}),
-    SweepState.RUNNING: frozenset({SweepState.STOPPING, SweepState.COMPLETED, SweepState.FAILED}),
-    SweepState.STOPPING: frozenset({SweepState.STOPPED, SweepState.FAILED}),
-    SweepState.COMPLETED: frozenset(),
-    SweepState.STOPPED: frozenset(),
-    SweepState.FAILED: frozenset(),
-}
+def _moves() -> Mapping[SweepState, frozenset[SweepState]]:
+    s = SweepState
+    ended = frozenset({s.QUEUED, s.DELETING})
+    return {
+        s.QUEUED: frozenset({s.STARTING, s.RUNNING, s.PAUSED, s.STOPPED, s.FAILED, s.DELETING}),
+        s.STARTING: frozenset({s.RUNNING, s.PAUSING, s.STOPPING, s.CANCELLING, s.FAILED}),
+        s.RUNNING: frozenset({s.PAUSING, s.STOPPING, s.CANCELLING, s.COMPLETED, s.FAILED}),
+        s.PAUSING: frozenset({s.PAUSED, s.STOPPING, s.CANCELLING, s.COMPLETED, s.FAILED}),
+        s.PAUSED: frozenset({s.QUEUED, s.STOPPED, s.DELETING}),
+        s.STOPPING: frozenset({s.CANCELLING, s.STOPPED, s.FAILED}),
+        s.CANCELLING: frozenset({s.STOPPED, s.FAILED}),
+        s.COMPLETED: ended,
+        s.STOPPED: ended,
+        s.FAILED: ended,
+        s.DELETING: frozenset(),
+    }
+
+
+SWEEP_MOVES = _moves()
+"""What may follow each state of a sweep."""
 TRIAL_MOVES: Mapping[TrialState, frozenset[TrialState]] = {
     TrialState.RUNNING: frozenset(TrialState) - {TrialState.RUNNING},
-    **{state: frozenset() for state in TrialState if state is not TrialState.RUNNING},
+    TrialState.PAUSED: frozenset({TrialState.RUNNING, TrialState.STOPPED, TrialState.FAILED}),
+    TrialState.STOPPED: frozenset({TrialState.PAUSED}),
+    TrialState.FAILED: frozenset({TrialState.PAUSED}),
+    TrialState.COMPLETED: frozenset(),
+    TrialState.PRUNED: frozenset(),
 }
+"""What may follow each state of a trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +188,19 @@ class Sweep:
     spec: Mapping[str, Any]
     state: SweepState = SweepState.QUEUED
     reason: str = ""
+    revision: int = 0
+    """How often its spec has been changed."""
     attempt: int = 0
     """How many drivers have been launched for it."""
+    deaths: int = 0
+    """How many of them died since it was queued last."""
     created_at: datetime
     started_at: datetime | None = None
+    """When it ran for the first time."""
+    running_since: datetime | None = None
+    """When it ran again after it was queued last; None: it does not run."""
+    ran: float = 0.0
+    """Seconds that it ran before that."""
     finished_at: datetime | None = None
     moved_at: datetime | None = None
     """When it came into its present state; None: it is in its first one."""
@@ -128,6 +208,8 @@ class Sweep:
     """The number of its newest event; events are numbered 1, 2, 3, ... within a sweep."""
     tracked: int = 0
     """The number of the newest event that the tracker has."""
+    trace: str = ""
+    """The `traceparent` of the request that submitted it."""
 
     def to(self, state: SweepState, *, at: datetime, reason: str = "") -> Self:
         """The sweep in another state.
@@ -137,14 +219,22 @@ class Sweep:
         """
         if state not in SWEEP_MOVES[self.state]:
             raise IllegalMove(f"sweep {self.id} is {self.state} and cannot become {state}")
+        begins = state is SweepState.RUNNING
         return replace(
             self,
             state=state,
             reason=_text(reason),
-            started_at=at if state is SweepState.RUNNING else self.started_at,
+            deaths=0 if state is SweepState.QUEUED else self.deaths,
+            started_at=self.started_at or (at if begins else None),
+            running_since=at if begins else self.running_since if state.driven else None,
+            ran=self.ran if state.driven else self.seconds_run(at),
             finished_at=at if state.final else None,
             moved_at=at,
         )
+
+    def seconds_run(self, at: datetime) -> float:
+        """How long it has run by then, without the times that it was queued, paused or ended."""
+        return self.ran + ((at - self.running_since).total_seconds() if self.running_since is not None else 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +245,8 @@ class Trial:
     sweep_id: str
     number: int
     """0, 1, 2, ... within the sweep, in the order in which the points were chosen."""
+    repeat: int = 0
+    """0, 1, 2, ... among the trials of its point, which have numbers in a row and differ in their seeds only."""
     point: Mapping[str, Any]
     """The searched parameters, by dotted name."""
     state: TrialState = TrialState.RUNNING
@@ -169,7 +261,7 @@ class Trial:
     finished_at: datetime | None = None
 
     def to(self, state: TrialState, *, at: datetime, reason: str = "", values: tuple[float, ...] | None = None) -> Self:
-        """The trial in a final state.
+        """The trial in another state.
 
         Raises:
             IllegalMove: the state cannot follow the present one.
@@ -180,7 +272,7 @@ class Trial:
         values = values if values is not None else self.values
         if state is TrialState.COMPLETED and (not values or not all(map(math.isfinite, values))):
             raise ValueError(f"a completed trial needs finite values, got {values}")
-        return replace(self, state=state, reason=_text(reason), values=values, finished_at=at)
+        return replace(self, state=state, reason=_text(reason), values=values, finished_at=at if state.final else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,12 +299,12 @@ class Event:
     kind: EventKind
     data: Mapping[str, Any]
     """By kind: `sweep` {state, reason}; `trial` the whole trial by `as_data`; `measurement` {trial_id, step, metrics};
-    `model` the whole model version by `as_data`; `progress` {what, done, total}."""
+    `model` the new champion by `as_data`, with the number of its `promotion`; `progress` {what, done, total}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
-    """A trial's kept weights under a model's name; the newest version is the champion."""
+    """A trial's kept weights under a model's name. Its newest `Promotion` says which version is the champion."""
 
     name: str
     version: int
@@ -222,6 +314,92 @@ class ModelVersion:
     path: str
     """Folder with the saved model."""
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """How many there are of what, at one moment."""
+
+    sweeps: Mapping[SweepState, int]
+    """A state without any may be left out."""
+    trials: Mapping[TrialState, int]
+    queued_since: datetime | None
+    """When the oldest of the queued sweeps was submitted; None: none is queued."""
+    untracked: int
+    """Events that the tracker does not have yet."""
+    gpus: float
+    """Those of the running trials together, as their specs ask for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What an idempotency key stands for: the sweep that the first request with it makes."""
+
+    key: str
+    fingerprint: str
+    """Of that request; another request with this key has another one."""
+    sweep_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """A version became its model's champion."""
+
+    name: str
+    number: int
+    """1, 2, 3, ... within the model, in the order in which they happened."""
+    version: int
+    kind: Literal["registered", "promoted", "rolled back"]
+    """By a better trial, by a person, or by a person who undid the last promotion that was not undone."""
+    at: datetime
+    by: str = ""
+    """Who asked for it; empty: nobody did."""
+    reason: str = ""
+
+
+def no_model(name: str) -> str:
+    """Why there is no such model, for people."""
+    return f"there is no model named {name!r} yet: a sweep of that name registers one as soon as a trial completes"
+
+
+def standing(promotions: Sequence[Promotion]) -> list[int]:
+    """Versions of the promotions, oldest first as given, that were not undone: the last one is the champion's."""
+    versions: list[int] = []
+    for promotion in promotions:
+        if promotion.kind == "rolled back":
+            versions.pop()
+        else:
+            versions.append(promotion.version)
+    return versions
+
+
+def without_others(promotions: Sequence[Promotion], versions: Sequence[ModelVersion]) -> list[Promotion]:
+    """What is left of a model's promotions when only these of its versions are, oldest first in and out.
+
+    Those that were undone go too. Where none is left that stands, the newest version is the champion.
+    """
+    stack: list[Promotion] = []
+    for promotion in promotions:
+        if promotion.kind == "rolled back":
+            stack.pop()
+        else:
+            stack.append(promotion)
+    numbers = {version.version for version in versions}
+    left = [promotion for promotion in stack if promotion.version in numbers]
+    if not left and versions:
+        newest = max(versions, key=lambda version: version.version)
+        left = [Promotion(name=newest.name, number=1, version=newest.version, kind="registered", at=newest.created_at)]
+    return [replace(promotion, number=number) for number, promotion in enumerate(left, 1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who of several processes does what only one of them may do at a time."""
+
+    holder: str
+    beat: int
+    """Counts its renewals; as long as it goes up, the holder is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from service.domain import Sweep, Unavailable
+from service.trace import following
 
 
 def each_sweep(sweeps: Iterable[Sweep], do: Callable[[Sweep], None]) -> None:
@@ -16,7 +17,8 @@ def each_sweep(sweeps: Iterable[Sweep], do: Callable[[Sweep], None]) -> None:
     errors: list[Exception] = []
     for sweep in sweeps:
         try:
-            do(sweep)
+            with following(sweep.trace):
+                do(sweep)
         except Exception as error:  # noqa: BLE001 - raised below, once the other sweeps had their turn
             errors.append(error)
     if errors:

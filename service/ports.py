@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from service.domain import Event, Job, Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
+from service.domain import (
+    Census,
+    Claim,
+    Event,
+    Job,
+    Lease,
+    Measurement,
+    ModelVersion,
+    Promotion,
+    Sweep,
+    SweepState,
+    Trial,
+    TrialState,
+)
 
 
 class Clock(Protocol):
@@ -29,6 +42,12 @@ class Store(Protocol):
     def add_sweep(self, sweep: Sweep) -> None:
         """Keeps a new sweep (event `sweep`). Raises Conflict where its id is taken."""
 
+    def claim(self, claim: Claim, *, expired_before: datetime) -> Claim:
+        """Keeps the claim, unless its key is claimed since `expired_before`, and returns the claim that holds.
+
+        Of callers that come at once, all get the same one. Claims that have expired are forgotten.
+        """
+
     def sweep(self, sweep_id: str) -> Sweep:
         """The sweep of this id."""
 
@@ -37,16 +56,34 @@ class Store(Protocol):
         *,
         states: Sequence[SweepState] = (),
         name: str | None = None,
+        family: str | None = None,
         limit: int | None = None,
         before: str | None = None,
     ) -> list[Sweep]:
         """Newest first; `before` is the id after which a page goes on. No states: all."""
 
-    def move_sweep(self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "") -> Sweep:
-        """Moves the sweep by `Sweep.to` (event `sweep`), atomically against other movers. Raises IllegalMove."""
+    def move_sweep(
+        self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
+    ) -> Sweep:
+        """Moves the sweep by `Sweep.to` (event `sweep`), atomically against other movers.
+
+        Raises:
+            IllegalMove: the state cannot follow the present one.
+            Conflict: it has another driver or another spec by now than in `seen`.
+        """
+
+    def change_spec(self, sweep_id: str, spec: Mapping[str, Any], *, seen: Sweep, at: datetime) -> Sweep:
+        """Gives the sweep another spec and adds one to its revision (event `sweep`, with the spec).
+
+        Raises:
+            Conflict: its spec has been changed since `seen`, or it is being deleted.
+        """
+
+    def delete_sweep(self, sweep_id: str) -> None:
+        """Removes the sweep and everything that belongs to it, its model versions too."""
 
     def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
-        """Adds one to the sweep's attempts and returns the new number.
+        """Adds one to the sweep's attempts, and to its deaths unless it is queued; returns the new number of attempts.
 
         Raises:
             Conflict: `after` is given and the sweep has another number of attempts.
@@ -77,7 +114,7 @@ class Store(Protocol):
         The first report of a step stays: a repeat changes nothing but the checkpoint, and the answer is False.
         """
 
-    def finish_trial(
+    def move_trial(
         self,
         trial_id: str,
         state: TrialState,
@@ -104,20 +141,43 @@ class Store(Protocol):
     ) -> ModelVersion:
         """Numbers (1, 2, ...) and keeps a new version of a model (event `model`); it is the champion from now on.
 
-        The same trial's version again is returned as it was, without an event.
+        The same trial's version again is returned as it was, without an event or a promotion.
 
         Raises:
-            Conflict: `after` is given and is not the newest version (0: none yet).
+            Conflict: `after` is given and is not the number of the model's newest promotion (0: none yet).
         """
 
     def model_versions(self, name: str) -> list[ModelVersion]:
         """Newest first; empty where the model does not exist."""
+
+    def champion(self, name: str) -> ModelVersion:
+        """The version that answers in the name of the model."""
+
+    def promote(self, name: str, version: int, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
+        """Makes a version the champion (event `model`); what is the champion already stays so, without an event."""
+
+    def roll_back(self, name: str, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
+        """Undoes the last promotion that stands (event `model`): the champion before it is the champion again.
+
+        Raises:
+            Conflict: there was no other champion.
+        """
+
+    def promotions(self, name: str) -> list[Promotion]:
+        """Every change of the model's champion, newest first; empty where the model does not exist."""
 
     def models(self) -> list[ModelVersion]:
         """The champion of every model, by name."""
 
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         """Tells watchers how far some long preparation is (event `progress`)."""
+
+    def take_lease(self, name: str, *, holder: str, after: Lease | None) -> Lease | None:
+        """Takes or renews the lease, its beat one higher, if it is still as `after`, and returns it as it is now.
+
+        None in and out: there is none. A caller who does not hold it passes what it saw last, once that has not changed
+        for too long; whoever comes first with it wins. No two machines' clocks need to agree for that.
+        """
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         """The sweep's events numbered above `after`, in order."""
@@ -128,12 +188,18 @@ class Store(Protocol):
     def set_tracked(self, sweep_id: str, number: int) -> None:
         """The tracker now has every event up to this number; never goes back."""
 
+    def census(self) -> Census:
+        """How many there are of what."""
+
 
 class Launcher(Protocol):
     """Runs sweep drivers on a cluster."""
 
-    def launch(self, sweep_id: str, attempt: int) -> None:
-        """Starts the driver; asking again for the same attempt starts nothing. Raises Unavailable."""
+    def launch(self, sweep_id: str, attempt: int, *, trace: str = "") -> None:
+        """Starts the driver; asking again for the same attempt starts nothing. Raises Unavailable.
+
+        `trace` is the `traceparent` of the request that the sweep came with.
+        """
 
     def job(self, sweep_id: str, attempt: int) -> Job:
         """How that driver is. Raises Unavailable."""
@@ -147,6 +213,9 @@ class Launcher(Protocol):
     def resources(self) -> Mapping[str, float]:
         """What the cluster has in all, as `{"CPU": 2, "GPU": 0}`. Raises Unavailable."""
 
+    def nodes(self) -> Sequence[Mapping[str, float]]:
+        """What each living node has in all. Raises Unavailable."""
+
 
 class Tracker(Protocol):
     """A projection of sweeps for browsing; may be down at any time."""
@@ -157,6 +226,9 @@ class Tracker(Protocol):
         Raises:
             Unavailable: not all are shown; ask again later with the same ones.
         """
+
+    def forget(self, sweep: Sweep) -> None:
+        """Shows the sweep no more. Asking again changes nothing. Raises Unavailable."""
 
     def url(self, sweep: Sweep) -> str | None:
         """Where a person can look at the sweep."""

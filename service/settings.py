@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ class Settings:
 
     home: Path = field(default_factory=lambda: Path.home() / ".sweepserve")
     """Everything the service keeps: database, checkpoints, data, MLflow's files, logs."""
-    database: str = ""
+    database: str = field(default="", repr=False)
     """SQLAlchemy URL; empty: SQLite under `home`."""
     host: str = "127.0.0.1"
     """Where the API listens."""
@@ -35,6 +36,18 @@ class Settings:
     """The file with that cluster's authentication token; empty: the embedded head's, under `home`."""
     url: str = ""
     """Where the client commands find the API; empty: at `host` and `port`."""
+    api_key: str = field(default="", repr=False)
+    """What the client commands show to the API; of no use to the service itself, and not handed to its programs."""
+    require_keys: bool = False
+    """The API asks for keys also on loopback. Beyond loopback it always does."""
+    rate_limit: int = 3000
+    """Requests a minute by API key, where the key says nothing else."""
+    json_logs: bool = False
+    """The API and drivers log a JSON object a line, each request among them."""
+    serving: str = ""
+    """How models are served: a JSON object of settings by model name, `*` for all others (docs/operations.md)."""
+    max_running_sweeps: int = 4
+    """So many sweeps have a driver at a time; the others wait, by `resources.priority` and then by age."""
     max_body_bytes: int = 32 * 2**20
     """A larger request body is refused."""
     max_images: int = 256
@@ -62,13 +75,19 @@ class Settings:
         return cls(**values)  # type: ignore[arg-type]
 
     def to_environment(self) -> dict[str, str]:
-        """The variables that give these settings to another process."""
-        return {f"SWEEPSERVE_{one.name.upper()}": str(getattr(self, one.name)) for one in dataclasses.fields(self)}
+        """The variables that give these settings, but not the user's API key, to another process."""
+        names = [one.name for one in dataclasses.fields(self) if one.name != "api_key"]
+        return {f"SWEEPSERVE_{name.upper()}": str(getattr(self, name)) for name in names}
 
     @property
     def database_url(self) -> str:
         """The database's URL, SQLite's under `home` by default."""
         return self.database or f"sqlite:///{self.home / 'sweepserve.db'}"
+
+    @property
+    def keys_required(self) -> bool:
+        """Requests need an API key."""
+        return self.require_keys or not is_loopback(self.host)
 
     @property
     def api_url(self) -> str:
@@ -91,6 +110,11 @@ class Settings:
         return self.home / "data"
 
     @property
+    def weights_root(self) -> Path:
+        """Saved models that trials may start from."""
+        return self.home / "weights"
+
+    @property
     def sweeps_root(self) -> Path:
         """Checkpoints, pictures and logs, a folder a sweep. On a cluster every node must see it."""
         return self.home / "sweeps"
@@ -109,9 +133,24 @@ class Settings:
         return Path(self.ray_token_file) if self.ray_token_file else self.home / "ray" / "token"
 
 
+def is_loopback(host: str) -> bool:
+    """Only this machine reaches that name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+_BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+
+
 def _read(name: str, text: str, kind: str) -> object:
     if kind == "Path":
         return Path(text).expanduser().resolve()
+    if kind == "bool":
+        if text.lower() not in _BOOLEANS:
+            raise ValueError(f"{name} needs true or false, got {text!r}")
+        return _BOOLEANS[text.lower()]
     if kind != "int":
         return text
     if not (text.isascii() and text.isdecimal()):

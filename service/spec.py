@@ -9,7 +9,7 @@ from typing import Any, final
 
 from search_spaces import SearchSpace, SpaceError, plain, same
 from service.domain import InvalidSpec
-from service.plan import ACCURACY, Objective, Resources, Search, Stop
+from service.plan import ACCURACY, SIZES, Objective, Resources, Search, Stop
 from service.spec_reader import KEYS, NAME, SpecReader, dotted
 from trainables.config import ConfigError, Fault, Path, shown
 from trainables.data.datasets import DATASETS
@@ -70,11 +70,11 @@ class SweepSpec:
 
     @property
     def objective(self) -> Objective:
-        """What trials are compared by."""
+        """What trials are compared by, the first if there are several: pruners and champions go by it."""
         return self.objectives[0]
 
-    def trial(self, point: Mapping[str, Any]) -> TrialConfig:
-        """The trial at a point of the space.
+    def trial(self, point: Mapping[str, Any], repeat: int = 0) -> TrialConfig:
+        """A trial at a point of the space; repeats 0, 1, 2, ... have the seeds `train.seed`, `train.seed` + 1, ...
 
         Raises:
             ValueError: there is none, so the point is not of this space.
@@ -82,9 +82,25 @@ class SweepSpec:
         settings: dict[str, Any] = {"train.seed": self.search.seed, "train.monitor": self.objective.metric}
         if self.stop.patience is not None:
             settings["train.patience"] = self.stop.patience
-        document = nest({**settings, **dotted(self.data), **self.fixed, **point})
+        settings |= {**dotted(self.data), **self.fixed, **point}
+        if repeat:
+            settings["train.seed"] += repeat
+        document = nest(settings)
         document["data"] = {**document.get("data", {}), "name": self.data["name"]}
         return TrialConfig.from_dict({"family": self.family, **document})
+
+    def place(self, path: Path, point: Mapping[str, Any]) -> Path:
+        """Where in the document the setting at `path` of the trial at this point got its value."""
+        for i in range(len(path), 1, -1):
+            name, rest = ".".join(map(str, path[:i])), path[i:]
+            if name in point:
+                ends = [end for end, value in self.space[name].extremes() if same(value, point[name])]
+                return ("space", name, *ends[0], *rest)
+            if name in self.fixed:
+                return ("fixed", name, *rest)
+        if path == ("train", "monitor"):  # it is the first objective unless the document says otherwise
+            return ("objectives", 0, "metric")
+        return path if path[0] == "data" else ("fixed", ".".join(map(str, path)))
 
     @staticmethod
     def json_schema() -> dict[str, Any]:
@@ -92,7 +108,7 @@ class SweepSpec:
         names = {"type": "object", "propertyNames": {"pattern": rf"^({'|'.join(SECTIONS)})\."}}
         data = {"type": "object", "properties": {"name": {"enum": sorted(DATASETS)}}, "required": ["name"]}
         space = {**SearchSpace.json_schema(), **names}
-        objectives = {"type": "array", "items": Objective.json_schema(), "minItems": 1, "maxItems": 1}
+        objectives = {"type": "array", "items": Objective.json_schema(), "minItems": 1}
         return {
             "type": "object",
             "properties": {
@@ -114,20 +130,15 @@ class SweepSpec:
         """Rules between settings that some corner of the space breaks."""
         for point in self.space.corners():
             try:
-                self.trial(point)
+                trial = self.trial(point, self.search.repeats - 1)
             except ConfigError as error:
-                yield from (Fault(self._place(fault.path, point), fault.message) for fault in error.faults)
-
-    def _place(self, path: Path, point: Mapping[str, Any]) -> Path:
-        """Where in the document the setting at `path` of the trial at this point got its value."""
-        for i in range(len(path), 1, -1):
-            name, rest = ".".join(map(str, path[:i])), path[i:]
-            if name in point:
-                ends = [end for end, value in self.space[name].extremes() if same(value, point[name])]
-                return ("space", name, *ends[0], *rest)
-            if name in self.fixed:
-                return ("fixed", name, *rest)
-        return path if path[0] == "data" else ("fixed", ".".join(map(str, path)))
+                yield from (Fault(self.place(fault.path, point), fault.message) for fault in error.faults)
+                continue
+            known = [*(f"validation/{name}" for name in trial.data.task.METRICS), *SIZES]
+            for i, objective in enumerate(self.objectives):
+                if objective.metric not in known:
+                    message = f"need one of {', '.join(known)} on {trial.data.name}, got {shown(objective.metric)}"
+                    yield Fault(("objectives", i, "metric"), message)
 
 
 def _document(values: Any) -> dict[str, Any]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from search_spaces import Choice, Float, Int, SearchSpace, SpaceError, default_space, parameter_from_dict
-from service.plan import ACCURACY, Objective, Resources, Search, Stop
+from service.plan import ACCURACY, SIZES, Objective, Resources, Search, Stop
 from trainables.config import Config, ConfigError, Fault, Path, Setting, nearest, shown
+from trainables.data.dataset import DatasetConfig
 from trainables.data.datasets import DATASETS
 from trainables.families import FAMILIES
 from trainables.train_config import TrainConfig
 
 C = TypeVar("C", bound=Config)
 KEYS = ("name", "family", "data", "fixed", "space", "search", "stop", "objectives", "resources")
+MAX_GRID = 10_000
+"""Points in a grid, at most: they are listed while a client waits."""
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 
 
@@ -58,6 +63,8 @@ class SpecReader:
             if kind
             for name, setting in kind.settings().items()
         }
+        if "objectives" not in document:
+            self.objectives = self._usual_objectives()
         self.space, searched = self._space()
         entries = [
             *(_Entry(f"data.{key}", ("data", key), [((), value)]) for key, value in self.data.items() if key != "name"),
@@ -66,6 +73,7 @@ class SpecReader:
         ]
         self._check_overlaps(entries)
         self._check_settings(entries)
+        self._check_search()
         if self.stop.patience is not None and any(entry.name == "train.patience" for entry in entries):
             self._fault(("stop", "patience"), "need it here or as train.patience, not both")
 
@@ -107,14 +115,36 @@ class SpecReader:
 
     def _objectives(self) -> tuple[Objective, ...]:
         values = self._document.get("objectives", [ACCURACY.to_dict()])
-        if not isinstance(values, list) or len(values) != 1:
-            self._fault(("objectives",), f"need a list of one objective, got {shown(values)}")
+        if not isinstance(values, list) or not values:
+            self._fault(("objectives",), f"need a list of objectives, got {shown(values)}")
             return (ACCURACY,)
+        read: list[Objective] = []
+        for i, value in enumerate(values):
+            try:
+                objective = Objective.from_dict(value)
+            except ConfigError as error:
+                self.faults.extend(fault.under("objectives", i) for fault in error.faults)
+                continue
+            if objective in read:
+                self._fault(("objectives", i), f"need objectives that differ, got {objective.metric} again")
+            read.append(objective)
+        if read and read[0].metric in SIZES:
+            self._fault(("objectives", 0, "metric"), f"need what training improves first, got {read[0].metric}")
+        return tuple(read) or (ACCURACY,)
+
+    def _usual_objectives(self) -> tuple[Objective, ...]:
+        """What the dataset's task is judged by."""
+        kind = self._kinds["data"]
+        own = {key: value for key, value in self.data.items() if key != "name"}
+        fixed = {key[5:]: value for key, value in self.fixed.items() if key.startswith("data.")}
         try:
-            return (Objective.from_dict(values[0]),)
-        except ConfigError as error:
-            self.faults.extend(fault.under("objectives", 0) for fault in error.faults)
+            data = kind.from_dict({**own, **fixed}) if kind is not None else None
+        except ConfigError:  # is found again where the whole trial is checked
+            data = None
+        if not isinstance(data, DatasetConfig):
             return (ACCURACY,)
+        metric, mode = next(iter(data.task.METRICS.items()))
+        return (Objective(metric=f"validation/{metric}", mode=mode),)
 
     def _space(self) -> tuple[SearchSpace, list[_Entry]]:
         given = {**dotted(self.data), **self.fixed}
@@ -142,6 +172,37 @@ class SpecReader:
             faults = [Fault(("space", *path), message) for path, message in error.faults]
             self.faults.extend(fault for fault in faults if fault.path not in said)
             return SearchSpace({}), entries
+
+    def _check_search(self) -> None:
+        """The search fits the space; a grid's trials are all of it, unless the document says otherwise."""
+        if self.search.repeats > 1 and "train.seed" in self.space:
+            message = f"need 1 where train.seed is searched, got {self.search.repeats}: repeats differ in it"
+            self._fault(("search", "repeats"), message)
+        for i, point in enumerate(self.search.enqueue):
+            try:
+                self.space.check(point)
+            except SpaceError as error:
+                self.faults.extend(Fault(("search", "enqueue", i, *path), message) for path, message in error.faults)
+        if len(self.search.enqueue) > self.search.trials:
+            count = len(self.search.enqueue)
+            self._fault(("search", "enqueue"), f"need at most the {self.search.trials} points tried, got {count}")
+        reason = misfit(self.search, self.space, self.objectives)
+        if reason is not None:
+            self._fault(("search", "sampler"), reason)
+        if self.search.sampler != "grid" or self.faults:
+            return
+        try:
+            size = sum(1 for _ in islice(self.space.grid(), MAX_GRID + 1))
+        except SpaceError as error:
+            self.faults.extend(Fault(("space", *path), message) for path, message in error.faults)
+            return
+        if size > MAX_GRID:
+            message = f"need at most {MAX_GRID} points in a grid, and this space has more"
+            self._fault(("search", "sampler"), message)
+        elif "trials" not in self._document.get("search", {}):
+            self.search = dataclasses.replace(self.search, trials=size)
+        elif self.search.trials > size:
+            self._fault(("search", "trials"), f"need at most the {size} points of the grid, got {self.search.trials}")
 
     def _unknown(self, name: str) -> str:
         return f"unknown setting {shown(name)}; {nearest(name, list(self._settings))}"
@@ -182,6 +243,27 @@ class SpecReader:
         else:
             for path, value in entry.values:
                 self.faults.extend(fault.under(*entry.path, *path) for fault in setting.check(value))
+
+
+def misfit(search: Search, space: SearchSpace, objectives: Sequence[Objective]) -> str | None:
+    """Why the sampler cannot search this space for these objectives; None: it can."""
+    sampler = search.sampler
+    if sampler in ("cma-es", "gp") and len(objectives) > 1:
+        return f"{sampler} needs one objective, got {len(objectives)}; tpe and nsga-ii take several"
+    if sampler in ("cma-es", "gp"):
+        conditional = [name for name, parameter in space.items() if parameter.when]
+        if conditional:
+            return f"{sampler} needs parameters without conditions, got one of {conditional[0]}"
+    if sampler == "cma-es":
+        choices = [name for name, parameter in space.items() if isinstance(parameter, Choice)]
+        if choices:
+            return f"cma-es needs numbers, got a choice for {choices[0]}"
+        ranges = [p for p in space.values() if not isinstance(p, Choice) and p.low < p.high]
+        if len(ranges) < 2:
+            return f"cma-es needs at least 2 parameters that vary, got {len(ranges)}"
+    if sampler == "grid" and search.enqueue:
+        return "grid tries every point; need another sampler where some are to be tried first"
+    return None
 
 
 def dotted(data: Mapping[str, Any]) -> dict[str, Any]:

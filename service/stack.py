@@ -35,6 +35,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _START_LIMIT = 120.0  # seconds; it takes about ten on two idle cores, but a machine may be busy
 _STEADY = 60.0  # seconds; a program that ran for so long had started well
 _MARK = "_SWEEPSERVE_STACK"  # in the environment of every process of a stack: the home it works for
+_NOT_FOR_PROGRAMS = frozenset({"RAY_ADDRESS", "SWEEPSERVE_API_KEY"})  # another cluster; the user's own key
 
 
 class CannotStart(Exception):  # noqa: N818 - it says what is the matter
@@ -113,7 +114,7 @@ class Stack:
         self._await(began)
 
     def _spawn(self, program: Program) -> subprocess.Popen[bytes]:
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_PROGRAMS}
         environment.update(self._settings.to_environment(), **program.environment)
         environment[_MARK] = str(self._settings.home)
         environment["PYTHONSAFEPATH"] = "1"  # a module of ours is never a file of that name in the user's folder

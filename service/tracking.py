@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from service.domain import Sweep
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from service.domain import Sweep, SweepState
 from service.each_sweep import each_sweep
 from service.ports import Store, Tracker
 
@@ -28,5 +32,21 @@ def drain(store: Store, tracker: Tracker, *, batch: int = 500) -> int:
             store.set_tracked(sweep.id, tracked)
             sent += len(events)
 
-    each_sweep(store.untracked(), show)
+    each_sweep([sweep for sweep in store.untracked() if sweep.state is not SweepState.DELETING], show)
     return sent
+
+
+def remove(store: Store, tracker: Tracker, *, sweeps_root: Path) -> None:
+    """Removes the sweeps that are being deleted: from the tracker, their folders, and last from the store.
+
+    Raises:
+        Unavailable: at the end, if the tracker still shows some; the next pass tries again.
+    """
+
+    def gone(sweep: Sweep) -> None:
+        tracker.forget(sweep)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(sweeps_root / sweep.id)
+        store.delete_sweep(sweep.id)
+
+    each_sweep(store.sweeps(states=[SweepState.DELETING]), gone)

@@ -12,19 +12,26 @@ from typing import Any, Literal, TypeVar
 
 from service.adapters.strict_json import decode, encode
 from service.domain import (
+    Census,
+    Claim,
     Conflict,
     Event,
     EventKind,
     Job,
+    Lease,
     Measurement,
     ModelVersion,
     NotFound,
+    Promotion,
     Sweep,
     SweepState,
     Trial,
     TrialState,
     Unavailable,
     as_data,
+    no_model,
+    standing,
+    without_others,
 )
 
 Noun = TypeVar("Noun", Sweep, Trial, Measurement, Event)
@@ -60,6 +67,9 @@ class MemoryStore:
         self._measurements: dict[tuple[str, int], Measurement] = {}
         self._events: dict[str, list[Event]] = {}
         self._models: dict[str, list[ModelVersion]] = {}
+        self._claims: dict[str, Claim] = {}
+        self._promotions: dict[str, list[Promotion]] = {}
+        self._leases: dict[str, Lease] = {}
 
     def add_sweep(self, sweep: Sweep) -> None:
         with self._lock:
@@ -68,6 +78,11 @@ class MemoryStore:
             self._sweeps[sweep.id] = _copied(sweep)
             self._events[sweep.id] = []
             self._append(sweep.id, "sweep", {"state": sweep.state.value, "reason": sweep.reason}, sweep.created_at)
+
+    def claim(self, claim: Claim, *, expired_before: datetime) -> Claim:
+        with self._lock:
+            self._claims = {key: one for key, one in self._claims.items() if one.at >= expired_before}
+            return self._claims.setdefault(claim.key, claim)
 
     def sweep(self, sweep_id: str) -> Sweep:
         with self._lock:
@@ -80,6 +95,7 @@ class MemoryStore:
         *,
         states: Sequence[SweepState] = (),
         name: str | None = None,
+        family: str | None = None,
         limit: int | None = None,
         before: str | None = None,
     ) -> list[Sweep]:
@@ -87,25 +103,57 @@ class MemoryStore:
             found = [
                 sweep
                 for sweep in sorted(self._sweeps.values(), key=_age, reverse=True)
-                if (not states or sweep.state in states) and name in (None, sweep.name)
+                if (not states or sweep.state in states)
+                and name in (None, sweep.name)
+                and family in (None, sweep.spec.get("family"))
             ]
             if before is not None:
                 last = _age(self.sweep(before))
                 found = [sweep for sweep in found if _age(sweep) < last]
             return [_copied(sweep) for sweep in found[:limit]]
 
-    def move_sweep(self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "") -> Sweep:
+    def move_sweep(
+        self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
+    ) -> Sweep:
         with self._lock:
-            moved = self._sweeps[sweep_id] = self.sweep(sweep_id).to(state, at=at, reason=reason)
+            sweep = self.sweep(sweep_id)
+            if seen is not None and (seen.attempt, seen.revision) != (sweep.attempt, sweep.revision):
+                raise Conflict(f"sweep {sweep_id} has another driver or spec by now")
+            moved = self._sweeps[sweep_id] = sweep.to(state, at=at, reason=reason)
             self._append(sweep_id, "sweep", {"state": moved.state.value, "reason": moved.reason}, at)
             return self.sweep(sweep_id)
+
+    def change_spec(self, sweep_id: str, spec: Mapping[str, Any], *, seen: Sweep, at: datetime) -> Sweep:
+        with self._lock:
+            sweep = self.sweep(sweep_id)
+            if sweep.revision != seen.revision or sweep.state is SweepState.DELETING:
+                raise Conflict(f"sweep {sweep_id} has been changed meanwhile")
+            self._sweeps[sweep_id] = _copied(replace(sweep, spec=spec, revision=sweep.revision + 1))
+            data = {"state": sweep.state.value, "reason": sweep.reason, "spec": spec}
+            self._append(sweep_id, "sweep", data, at)
+            return self.sweep(sweep_id)
+
+    def delete_sweep(self, sweep_id: str) -> None:
+        with self._lock:
+            self.sweep(sweep_id)
+            gone = {trial.id for trial in self.trials(sweep_id)}
+            self._trials = {key: one for key, one in self._trials.items() if key not in gone}
+            self._measurements = {key: one for key, one in self._measurements.items() if key[0] not in gone}
+            self._models = {
+                name: [one for one in versions if one.sweep_id != sweep_id] for name, versions in self._models.items()
+            }
+            for name, versions in self._models.items():
+                self._promotions[name] = without_others(self._promotions.get(name, []), versions)
+            self._claims = {key: one for key, one in self._claims.items() if one.sweep_id != sweep_id}
+            del self._sweeps[sweep_id], self._events[sweep_id]
 
     def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
         with self._lock:
             sweep = self.sweep(sweep_id)
             if after not in (None, sweep.attempt):
                 raise Conflict(f"sweep {sweep_id} has had {sweep.attempt} attempts, not {after}")
-            self._sweeps[sweep_id] = replace(sweep, attempt=sweep.attempt + 1)
+            died = sweep.state is not SweepState.QUEUED
+            self._sweeps[sweep_id] = replace(sweep, attempt=sweep.attempt + 1, deaths=sweep.deaths + died)
             return sweep.attempt + 1
 
     def add_trial(self, trial: Trial) -> None:
@@ -157,7 +205,7 @@ class MemoryStore:
                 self._append(trial.sweep_id, "measurement", data, measurement.at)
             return new
 
-    def finish_trial(
+    def move_trial(
         self,
         trial_id: str,
         state: TrialState,
@@ -198,11 +246,13 @@ class MemoryStore:
             for version in known:
                 if version.trial_id == trial_id:
                     return version
-            if after not in (None, len(known)):
-                raise Conflict(f"model {name} is at version {len(known)}, not {after}")
+            promoted = len(self._promotions.get(name, []))
+            if after not in (None, promoted):
+                raise Conflict(f"model {name} is at promotion {promoted}, not {after}")
+            newest = known[-1].version if known else 0
             added = ModelVersion(
                 name=name,
-                version=len(known) + 1,
+                version=newest + 1,
                 sweep_id=sweep_id,
                 trial_id=trial_id,
                 value=value,
@@ -210,21 +260,64 @@ class MemoryStore:
                 created_at=at,
             )
             known.append(added)
-            self._append(sweep_id, "model", as_data(added), at)
+            self._promoted(added, kind="registered", at=at)
             return added
 
     def model_versions(self, name: str) -> list[ModelVersion]:
         with self._lock:
             return self._models.get(name, [])[::-1]
 
+    def champion(self, name: str) -> ModelVersion:
+        with self._lock:
+            if not self._promotions.get(name):
+                raise NotFound(no_model(name))
+            return self._version(name, self._promotions[name][-1].version)
+
+    def promote(self, name: str, version: int, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
+        with self._lock:
+            champion = self.champion(name)
+            if version == champion.version:
+                return self._promotions[name][-1]
+            return self._promoted(self._version(name, version), kind="promoted", at=at, by=by, reason=reason)
+
+    def roll_back(self, name: str, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
+        with self._lock:
+            champion = self.champion(name)
+            versions = standing(self._promotions[name])
+            if len(versions) < 2:
+                raise Conflict(f"model {name!r} had no other champion before version {champion.version}")
+            return self._promoted(self._version(name, versions[-2]), kind="rolled back", at=at, by=by, reason=reason)
+
+    def promotions(self, name: str) -> list[Promotion]:
+        with self._lock:
+            return self._promotions.get(name, [])[::-1]
+
+    def _version(self, name: str, number: int) -> ModelVersion:
+        for version in self._models[name]:
+            if version.version == number:
+                return version
+        raise NotFound(f"there is no version {number} of model {name!r}")
+
+    def _promoted(self, version: ModelVersion, **promotion: Any) -> Promotion:
+        known = self._promotions.setdefault(version.name, [])
+        known.append(Promotion(name=version.name, number=len(known) + 1, version=version.version, **promotion))
+        self._append(version.sweep_id, "model", {**as_data(version), "promotion": len(known)}, known[-1].at)
+        return known[-1]
+
     def models(self) -> list[ModelVersion]:
         with self._lock:
-            return [versions[-1] for _, versions in sorted(self._models.items()) if versions]
+            return [self.champion(name) for name, versions in sorted(self._models.items()) if versions]
 
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         with self._lock:
             self.sweep(sweep_id)
             self._append(sweep_id, "progress", {"what": what, "done": done, "total": total}, at)
+
+    def take_lease(self, name: str, *, holder: str, after: Lease | None) -> Lease | None:
+        with self._lock:
+            if self._leases.get(name) == after:
+                self._leases[name] = Lease(holder=holder, beat=after.beat + 1 if after is not None else 1)
+            return self._leases.get(name)
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         with self._lock:
@@ -240,6 +333,18 @@ class MemoryStore:
             sweep = self.sweep(sweep_id)
             self._sweeps[sweep_id] = replace(sweep, tracked=max(sweep.tracked, number))
 
+    def census(self) -> Census:
+        with self._lock:
+            running = Counter(trial.sweep_id for trial in self._trials.values() if not trial.state.final)
+            queued = [one.created_at for one in self._sweeps.values() if one.state is SweepState.QUEUED]
+            return Census(
+                sweeps=Counter(sweep.state for sweep in self._sweeps.values()),
+                trials=Counter(trial.state for trial in self._trials.values()),
+                queued_since=min(queued, default=None),
+                untracked=sum(sweep.last_event - sweep.tracked for sweep in self._sweeps.values()),
+                gpus=sum(self._sweeps[one].spec["resources"]["gpus"] * count for one, count in running.items()),
+            )
+
     def _append(self, sweep_id: str, kind: EventKind, data: Mapping[str, Any], at: datetime) -> None:
         number = self._sweeps[sweep_id].last_event + 1
         event = Event(sweep_id=sweep_id, number=number, at=at, kind=kind, data=data)
@@ -250,12 +355,15 @@ class MemoryStore:
 class MemoryLauncher:
     """`ports.Launcher` without a cluster: it remembers what it was asked, and jobs go as the test says.
 
-    `launches` lists the drivers started, in order. While `down` it is unavailable.
+    `launches` lists the drivers started, in order; `traces` has the trace that each was told; `cluster` has what its
+    nodes have. While `down` it is unavailable.
     """
 
     def __init__(self) -> None:
         self.down = False
+        self.cluster: list[Mapping[str, float]] = [{"CPU": 2.0, "GPU": 0.0}]
         self.launches: list[tuple[str, int]] = []
+        self.traces: dict[tuple[str, int], str] = {}
         self._jobs: dict[tuple[str, int], Job] = {}
         self._logs: dict[tuple[str, int], str] = {}
 
@@ -266,9 +374,10 @@ class MemoryLauncher:
         if job.state == "missing":
             del self._jobs[sweep_id, attempt], self._logs[sweep_id, attempt]
 
-    def launch(self, sweep_id: str, attempt: int) -> None:
+    def launch(self, sweep_id: str, attempt: int, *, trace: str = "") -> None:
         self._answer()
         if (sweep_id, attempt) not in self._jobs:
+            self.traces[sweep_id, attempt] = trace
             self.launches.append((sweep_id, attempt))
             self.set_job(sweep_id, attempt, Job(state="pending"))
 
@@ -285,8 +394,11 @@ class MemoryLauncher:
         return self._logs.get((sweep_id, attempt), "")
 
     def resources(self) -> Mapping[str, float]:
+        return {name: sum(node.get(name, 0.0) for node in self.nodes()) for name in ("CPU", "GPU")}
+
+    def nodes(self) -> Sequence[Mapping[str, float]]:
         self._answer()
-        return {"CPU": 2.0, "GPU": 0.0}
+        return list(self.cluster)
 
     def _answer(self) -> None:
         if self.down:
@@ -308,6 +420,11 @@ class MemoryTracker:
             raise Unavailable("the tracker does not answer")
         for event in events:
             self._shown.setdefault(sweep.id, {}).setdefault(event.number, event)
+
+    def forget(self, sweep: Sweep) -> None:
+        if self.down or sweep.id in self.refused:
+            raise Unavailable("the tracker does not answer")
+        self._shown.pop(sweep.id, None)
 
     def url(self, sweep: Sweep) -> str | None:
         return f"memory://{sweep.id}" if sweep.id in self._shown else None

@@ -1,7 +1,7 @@
 """A saved model as MLflow runs it (models from code): MLflow executes this file where it loads the model.
 
 In: uint8 images `[n, c, h, w]`, of the size that the model was trained on. Out: `outputs` float32 `[n, k]` (what the
-network gives) and `probabilities` float32 `[n, classes]`.
+network gives) and what they mean, as the model's task decodes them: `probabilities` float32 `[n, classes]`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ class ImageModel(PythonModel):  # type: ignore[misc]  # MLflow's annotations are
         model_input: np.ndarray,  # MLflow knows this annotation, and no finer one
         params: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """Outputs and probabilities of any number of images."""
+        """Outputs of any number of images, and what they mean."""
         images = [image[0] if len(image) == 1 else image.transpose(1, 2, 0) for image in model_input]
         outputs = self._model.outputs(images)
-        return {"outputs": outputs.float().numpy(), "probabilities": self._model.task.probabilities(outputs).numpy()}
+        tensors = {"outputs": outputs.float(), **self._model.task.decode(outputs)}
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 set_model(ImageModel())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import warnings
@@ -14,9 +13,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 import trainables
-from trainables.preprocessing import Preprocessing
-from trainables.saved_model import DESCRIPTION
-from trainables.tasks import task_from_dict
+from trainables.saved_model import load_model
 
 with warnings.catch_warnings(action="ignore"):  # MLflow warns here, of type hints in its own code
     from mlflow.pyfunc import save_model
@@ -37,7 +34,9 @@ def package(saved: Path, folder: Path, *, run_id: str, model_id: str) -> None:
     signature = _signature(saved)
     with tempfile.TemporaryDirectory(prefix="sweepserve-code-") as scratch:
         code = Path(scratch) / "trainables"
-        shutil.copytree(Path(trainables.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            Path(trainables.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", "analysis")
+        )
         save_model(
             path=str(folder),
             python_model=str(Path(__file__).with_name("mlflow_model.py")),
@@ -52,16 +51,14 @@ def package(saved: Path, folder: Path, *, run_id: str, model_id: str) -> None:
 
 
 def _signature(saved: Path) -> ModelSignature:
-    description = json.loads((saved / DESCRIPTION).read_text())
-    task = task_from_dict(description["task"])
-    shape = Preprocessing.from_dict(description["preprocessing"]).input_shape
-    number = np.dtype(np.float32)
+    """Names, types and shapes of what goes in and comes out, from one black image's way through the model."""
+    model = load_model(saved)
+    channels, height, width = shape = model.preprocessing.input_shape
+    outputs = model.outputs([np.zeros((height, width) if channels == 1 else (height, width, channels), np.uint8)])
+    tensors = {"outputs": outputs, **model.task.decode(outputs)}
     return ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *shape))]),
         outputs=Schema(
-            [
-                TensorSpec(number, (-1, task.outputs), "outputs"),
-                TensorSpec(number, (-1, len(task.classes)), "probabilities"),
-            ]
+            [TensorSpec(np.dtype(np.float32), (-1, *tensor.shape[1:]), name) for name, tensor in tensors.items()]
         ),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import statistics
 import subprocess
 import tempfile
 import threading
@@ -94,19 +95,11 @@ class _Runs:
 
 @final
 class MlflowTracker:
-    """`ports.Tracker` on the MLflow server of these settings.
-
-    MLflow's waits, minutes by default, are made short in this process, and its telemetry and prints are turned off,
-    unless the environment says otherwise.
-    """
+    """`ports.Tracker` on the MLflow server of these settings."""
 
     def __init__(self, settings: Settings) -> None:
-        for variable, value in HABITS.items():
-            if not variable.is_set():
-                variable.set(value)
-        set_telemetry_client()
         self._settings = settings
-        self._client = MlflowClient(settings.tracking_url, settings.tracking_url)
+        self._client = connect(settings)
         self._commit = _commit()
         self._known: dict[str, _Runs] = {}
         self._pages: dict[str, str] = {}
@@ -125,6 +118,25 @@ class MlflowTracker:
         except (MlflowException, OSError) as error:
             self._known.pop(sweep.id, None)  # it may have lost what we knew
             raise Unavailable(f"MLflow at {self._settings.tracking_url} refused: {error}") from error
+
+    def forget(self, sweep: Sweep) -> None:
+        """Puts the sweep's runs into MLflow's bin, and takes its versions out of the registry.
+
+        Raises:
+            Unavailable: MLflow did not do all of it.
+        """
+        try:
+            runs = self._found(sweep)
+            if runs is not None:
+                for run_id in {runs.parent, *runs.trials.values()} - set(runs.binned):
+                    self._client.delete_run(run_id)
+            for version in self._client.search_model_versions(f"name = '{sweep.name}'"):
+                if version.tags.get("sweepserve.sweep") == sweep.id:
+                    self._client.delete_model_version(sweep.name, version.version)
+        except (MlflowException, OSError) as error:
+            raise Unavailable(f"MLflow at {self._settings.tracking_url} refused: {error}") from error
+        self._known.pop(sweep.id, None)
+        self._pages.pop(sweep.id, None)
 
     def url(self, sweep: Sweep) -> str | None:
         """The page of the sweep's run; None while there is none, or while MLflow takes its time to answer."""
@@ -203,6 +215,8 @@ class MlflowTracker:
             "mlflow.source.name": "sweepserve",
             "mlflow.source.type": "JOB",
         }
+        if sweep.trace:
+            tags["sweepserve.traceparent"] = sweep.trace
         return {**tags, "mlflow.source.git.commit": self._commit} if self._commit else tags
 
     def _show(self, sweep: Sweep, runs: _Runs, events: Sequence[Event]) -> None:
@@ -248,27 +262,54 @@ class MlflowTracker:
             if pictures.is_dir():
                 self._client.log_artifacts(runs.parent, str(pictures), "pictures")
             self._client.set_terminated(runs.parent, _RUN_STATUS[state], _milliseconds(event.at))
+        elif state is SweepState.QUEUED and event.number > 1:  # it goes on after its end
+            self._client.update_run(runs.parent, "RUNNING")
 
     def _show_trial(self, sweep: Sweep, runs: _Runs, event: Event) -> None:
         trial, state = event.data, TrialState(event.data["state"])
+        repeat = trial.get("repeat", 0)
+        first = str(trial["number"] - repeat)
         if trial["id"] not in runs.trials:
             run = self._client.create_run(
                 runs.experiment,
                 start_time=_milliseconds(datetime.fromisoformat(trial["created_at"])),
                 run_name=f"trial {trial['number']}",
-                tags={**self._tags(sweep), "sweepserve.trial": trial["id"], "mlflow.parentRunId": runs.parent},
+                tags={
+                    **self._tags(sweep),
+                    "sweepserve.trial": trial["id"],
+                    "sweepserve.point": first,
+                    "mlflow.parentRunId": runs.parent,
+                },
             )
             runs.trials[trial["id"]] = run.info.run_id
         run_id = runs.trials[trial["id"]]
         if not state.final:
             spec = SweepSpec.from_dict(sweep.spec)
-            self._describe(run_id, {**spec.fixed, **trial["point"]}, spec.trial(trial["point"]).data)
+            config = spec.trial(trial["point"], repeat)
+            repeated = {"train.seed": config.train.seed, "repeat": repeat} if spec.search.repeats > 1 else {}
+            self._describe(run_id, {**spec.fixed, **trial["point"], **repeated}, config.data)
+            if state is TrialState.RUNNING and trial["step"]:  # it goes on after its end
+                self._client.update_run(run_id, "RUNNING")
         self._mark(run_id, state, trial["reason"])
         if state is TrialState.COMPLETED:  # the value by which trials are compared: of the weights that were kept
             value = Metric("objective", trial["values"][0], _milliseconds(event.at), trial["step"])
             self._client.log_batch(run_id, [value])
+            if sweep.spec["search"].get("repeats", 1) > 1:
+                self._show_point(sweep, runs, first, value)
         if state.final:
             self._client.set_terminated(run_id, _RUN_STATUS[state], _milliseconds(event.at))
+
+    def _show_point(self, sweep: Sweep, runs: _Runs, first: str, newest: Metric) -> None:
+        """What the trials of a point have come to so far, on the run of its first one that MLflow has."""
+        query = f"tags.`sweepserve.sweep` = '{sweep.id}' and tags.`sweepserve.point` = '{first}'"
+        found = self._client.search_runs([runs.experiment], query, max_results=1000, order_by=["start_time ASC"])
+        values = [run.data.metrics["objective"] for run in found if "objective" in run.data.metrics]
+        if values:
+            best = max if sweep.spec["objectives"][0]["mode"] == "max" else min
+            spread = {"objective/standard_deviation": statistics.stdev(values)} if len(values) > 1 else {}
+            said = {"objective/mean": statistics.fmean(values), "objective/best": best(values), **spread}
+            at, step = newest.timestamp, len(values)
+            self._client.log_batch(found[0].info.run_id, [Metric(name, one, at, step) for name, one in said.items()])
 
     def _describe(self, run_id: str, params: Mapping[str, Any], data: DatasetConfig) -> None:
         given = [Param(name, _text(value)[:PARAM_LENGTH]) for name, value in params.items()]
@@ -283,7 +324,8 @@ class MlflowTracker:
 
     def _show_model(self, runs: _Runs, version: Mapping[str, Any]) -> None:
         name, trial_id = version["name"], version["trial_id"]
-        if not self._client.search_registered_models(f"name = '{name}'"):
+        registered = self._client.search_registered_models(f"name = '{name}'")
+        if not registered:
             self._client.create_registered_model(name)
         known = {
             int(one.tags["sweepserve.version"]): one.version
@@ -297,7 +339,12 @@ class MlflowTracker:
                 logger.warning("version %d of %s is not shown: it is not at %s any more", number, name, saved)
                 return
             known[number] = self._register(runs, version, saved)
-        self._client.set_registered_model_alias(name, CHAMPION, known[max(known)])
+        # Sweeps of one name are shown one by one, so promotions may come here out of their order.
+        promotion = version.get("promotion", number)
+        if registered and int(registered[0].tags.get("sweepserve.promotion", 0)) > promotion:
+            return
+        self._client.set_registered_model_alias(name, CHAMPION, known[number])
+        self._client.set_registered_model_tag(name, "sweepserve.promotion", str(promotion))
         self._client.set_tag(runs.parent, "sweepserve.champion", trial_id)
 
     def _register(self, runs: _Runs, version: Mapping[str, Any], saved: Path) -> str:
@@ -321,6 +368,19 @@ class MlflowTracker:
             name, logged.artifact_location, run_id, tags, await_creation_for=0, model_id=logged.model_id
         )
         return str(registered.version)
+
+
+def connect(settings: Settings) -> MlflowClient:
+    """A client of the MLflow server of these settings.
+
+    MLflow's waits, minutes by default, are made short in this process, and its telemetry and prints are turned off,
+    unless the environment says otherwise.
+    """
+    for variable, value in HABITS.items():
+        if not variable.is_set():
+            variable.set(value)
+    set_telemetry_client()
+    return MlflowClient(settings.tracking_url, settings.tracking_url)
 
 
 def _commit() -> str | None:

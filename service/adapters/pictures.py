@@ -23,6 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from search_spaces import Choice, Float, Int, same
+from service.adapters.learning_rates import learning_rate_figures
 from service.domain import Measurement, Trial, TrialState
 from service.spec import SweepSpec
 
@@ -52,7 +53,7 @@ def draw(folder: Path, figures: Mapping[str, Figure]) -> None:
 def sweep_figures(
     spec: SweepSpec, trials: Sequence[Trial], measurements: Sequence[Measurement], importances: Mapping[str, float]
 ) -> dict[str, Figure]:
-    """The four figures of a sweep, by name.
+    """The four figures of a sweep, by name, and those of learning rates where it tells something of them.
 
     Args:
         spec: says what was searched and what was compared.
@@ -66,6 +67,7 @@ def sweep_figures(
         "parallel_coordinates": _parallel_coordinates(spec, completed),
         "slices": _slices(spec, completed),
         "importances": _importances(spec, importances),
+        **learning_rate_figures(spec, trials, measurements),
     }
 
 

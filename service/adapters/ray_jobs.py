@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, final
@@ -48,16 +47,20 @@ class RayJobs:
         """Drops the connections."""
         self._http.close()
 
-    def launch(self, sweep_id: str, attempt: int) -> None:
-        """Starts the driver; asking again for the same attempt starts nothing. Raises Unavailable."""
+    def launch(self, sweep_id: str, attempt: int, *, trace: str = "") -> None:
+        """Starts the driver; asking again for the same attempt starts nothing. Raises Unavailable.
+
+        The job has `trace` in its metadata and, as TRACEPARENT, in its environment.
+        """
+        traced = ["env", f"TRACEPARENT={trace}"] if trace else []
         submission = _submission(sweep_id, attempt)
         answer = self._ask(
             "POST",
             "/api/jobs/",
             {
                 "submission_id": submission,
-                "entrypoint": shlex.join([self._python, "-m", "service.driver", sweep_id]),
-                "metadata": {"sweep": sweep_id, "attempt": str(attempt)},
+                "entrypoint": shlex.join([*traced, self._python, "-m", "service.driver", sweep_id]),
+                "metadata": {"sweep": sweep_id, "attempt": str(attempt), "traceparent": trace},
             },
         )
         # Ray answers a known submission id with a 500 and a traceback; whether the job is there tells the two apart.
@@ -90,12 +93,18 @@ class RayJobs:
 
     def resources(self) -> Mapping[str, float]:
         """What the living nodes have in all, as `{"CPU": 2, "memory": 8e9}`. Raises Unavailable."""
+        nodes = self.nodes()
+        names = {name for node in nodes for name in node}
+        return {name: sum(node.get(name, 0) for node in nodes) for name in names}
+
+    def nodes(self) -> Sequence[Mapping[str, float]]:
+        """What each living node has in all. Raises Unavailable."""
         said = _content(self._ask("GET", "/api/v0/nodes?detail=1&limit=10000"))
-        total: Counter[str] = Counter()
-        for node in said["data"]["result"]["result"]:
-            if node["state"] == "ALIVE":
-                total.update(node["resources_total"])
-        return {name: amount for name, amount in total.items() if not name.startswith("node:")}
+        return [
+            {name: amount for name, amount in node["resources_total"].items() if not name.startswith("node:")}
+            for node in said["data"]["result"]["result"]
+            if node["state"] == "ALIVE"
+        ]
 
     def _ask(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
         try:

@@ -17,9 +17,11 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     Connection,
+    Engine,
     RowMapping,
     Select,
     case,
+    delete,
     func,
     insert,
     literal,
@@ -30,23 +32,30 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
-from service.adapters import migrations
+from service.adapters import migrations, sql_promotions
+from service.adapters.sql_census import census
 from service.adapters.sql_engine import make_engine, reading, writing
-from service.adapters.sql_tables import events, measurements, model_versions, sweeps, trials
+from service.adapters.sql_tables import claims, events, leases, measurements, model_versions, promotions, sweeps, trials
 from service.domain import (
+    Census,
+    Claim,
     Conflict,
     Event,
     EventKind,
+    Lease,
     Measurement,
     ModelVersion,
     NotFound,
+    Promotion,
     Sweep,
     SweepState,
     Trial,
     TrialState,
     as_data,
+    standing,
 )
 
+_SWEEP = [sweeps.c[field.name] for field in fields(Sweep)]
 _TRIAL = [trials.c[field.name] for field in fields(Trial)]
 
 
@@ -78,6 +87,11 @@ class SqlStore:
         with self._write() as connection:
             migrations.upgrade(connection)
 
+    @property
+    def engine(self) -> Engine:
+        """The database, for what else is kept there."""
+        return self._engine
+
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()
@@ -85,14 +99,26 @@ class SqlStore:
     def add_sweep(self, sweep: Sweep) -> None:
         with self._write() as connection:
             try:
-                connection.execute(
-                    insert(sweeps).values({field.name: getattr(sweep, field.name) for field in fields(sweep)})
-                )
+                connection.execute(insert(sweeps).values(**_row(sweep), family=str(sweep.spec.get("family", ""))))
             except IntegrityError as error:
                 raise Conflict(f"sweep {sweep.id} exists already") from error
             _append(
                 connection, sweep.id, "sweep", {"state": sweep.state.value, "reason": sweep.reason}, sweep.created_at
             )
+
+    def claim(self, claim: Claim, *, expired_before: datetime) -> Claim:
+        query = select(claims).where(claims.c.key == claim.key)
+        with self._write() as connection:
+            connection.execute(delete(claims).where(claims.c.at < expired_before))
+            found = connection.execute(query).mappings().one_or_none()
+            if found is None:
+                try:
+                    with connection.begin_nested():
+                        row = {field.name: getattr(claim, field.name) for field in fields(claim)}
+                        connection.execute(insert(claims).values(row))
+                except IntegrityError:  # somebody else's came between
+                    found = connection.execute(query).mappings().one()
+            return claim if found is None else Claim(**found)
 
     def sweep(self, sweep_id: str) -> Sweep:
         with self._read() as connection:
@@ -103,14 +129,17 @@ class SqlStore:
         *,
         states: Sequence[SweepState] = (),
         name: str | None = None,
+        family: str | None = None,
         limit: int | None = None,
         before: str | None = None,
     ) -> list[Sweep]:
-        query = select(sweeps).order_by(sweeps.c.created_at.desc(), sweeps.c.id.desc()).limit(limit)
+        query = select(*_SWEEP).order_by(sweeps.c.created_at.desc(), sweeps.c.id.desc()).limit(limit)
         if states:
             query = query.where(sweeps.c.state.in_(states))
         if name is not None:
             query = query.where(sweeps.c.name == name)
+        if family is not None:
+            query = query.where(sweeps.c.family == family)
         with self._read() as connection:
             if before is not None:
                 last = _sweep(connection, before)
@@ -118,23 +147,53 @@ class SqlStore:
                 query = query.where(tuple_(sweeps.c.created_at, sweeps.c.id) < page)
             return [Sweep(**row) for row in connection.execute(query).mappings()]
 
-    def move_sweep(self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "") -> Sweep:
+    def move_sweep(
+        self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
+    ) -> Sweep:
         with self._write() as connection:
-            moved = _sweep(connection, sweep_id, lock=True).to(state, at=at, reason=reason)
-            changed = ("state", "reason", "started_at", "finished_at", "moved_at")
-            connection.execute(
-                update(sweeps).where(sweeps.c.id == sweep_id).values({name: getattr(moved, name) for name in changed})
-            )
+            sweep = _sweep(connection, sweep_id, lock=True)
+            if seen is not None and (seen.attempt, seen.revision) != (sweep.attempt, sweep.revision):
+                raise Conflict(f"sweep {sweep_id} has another driver or spec by now")
+            moved = sweep.to(state, at=at, reason=reason)
+            changes = {name: new for name, new in _row(moved).items() if new != getattr(sweep, name)}
+            connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
             _append(connection, sweep_id, "sweep", {"state": moved.state.value, "reason": moved.reason}, at)
             return _sweep(connection, sweep_id)
 
+    def change_spec(self, sweep_id: str, spec: Mapping[str, Any], *, seen: Sweep, at: datetime) -> Sweep:
+        with self._write() as connection:
+            sweep = _sweep(connection, sweep_id, lock=True)
+            if sweep.revision != seen.revision or sweep.state is SweepState.DELETING:
+                raise Conflict(f"sweep {sweep_id} has been changed meanwhile")
+            changes = {"spec": spec, "revision": sweep.revision + 1}
+            connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
+            data = {"state": sweep.state.value, "reason": sweep.reason, "spec": spec}
+            _append(connection, sweep_id, "sweep", data, at)
+            return _sweep(connection, sweep_id)
+
+    def delete_sweep(self, sweep_id: str) -> None:
+        with self._write() as connection:
+            _sweep(connection, sweep_id, lock=True)
+            of_sweep = select(trials.c.id).where(trials.c.sweep_id == sweep_id)
+            connection.execute(delete(measurements).where(measurements.c.trial_id.in_(of_sweep)))
+            names = connection.scalars(
+                select(model_versions.c.name).where(model_versions.c.sweep_id == sweep_id).distinct()
+            ).all()
+            for table in (model_versions, events, trials, claims):
+                connection.execute(delete(table).where(table.c.sweep_id == sweep_id))
+            for name in names:
+                sql_promotions.keep_only(connection, name, _versions(connection, name))
+            connection.execute(delete(sweeps).where(sweeps.c.id == sweep_id))
+
     def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
         with self._write() as connection:
-            attempt = _sweep(connection, sweep_id, lock=True).attempt
-            if after not in (None, attempt):
-                raise Conflict(f"sweep {sweep_id} has had {attempt} attempts, not {after}")
-            connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(attempt=attempt + 1))
-            return attempt + 1
+            sweep = _sweep(connection, sweep_id, lock=True)
+            if after not in (None, sweep.attempt):
+                raise Conflict(f"sweep {sweep_id} has had {sweep.attempt} attempts, not {after}")
+            died = sweep.state is not SweepState.QUEUED
+            changes = {"attempt": sweep.attempt + 1, "deaths": sweep.deaths + died}
+            connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
+            return sweep.attempt + 1
 
     def add_trial(self, trial: Trial) -> None:
         with self._write() as connection:
@@ -195,7 +254,7 @@ class SqlStore:
             _append(connection, sweep_id, "measurement", data, measurement.at)
             return True
 
-    def finish_trial(
+    def move_trial(
         self,
         trial_id: str,
         state: TrialState,
@@ -238,20 +297,19 @@ class SqlStore:
         after: int | None = None,
     ) -> ModelVersion:
         with self._write() as connection:
-            # Sweeps of one name offer versions at once; the lock on the oldest of them is the one they all wait for.
-            connection.execute(select(sweeps.c.id).where(sweeps.c.name == name).order_by(sweeps.c.id).with_for_update())
+            sql_promotions.lock(connection, name)  # sweeps of one name offer versions at once
             _sweep(connection, sweep_id, lock=True)
             _trial(connection, trial_id)
             known = _versions(connection, name)
             for version in known:
                 if version.trial_id == trial_id:
                     return version
-            newest = known[0].version if known else 0
-            if after not in (None, newest):
-                raise Conflict(f"model {name} is at version {newest}, not {after}")
+            promoted = len(sql_promotions.of(connection, name))
+            if after not in (None, promoted):
+                raise Conflict(f"model {name} is at promotion {promoted}, not {after}")
             added = ModelVersion(
                 name=name,
-                version=newest + 1,
+                version=len(known) + 1,
                 sweep_id=sweep_id,
                 trial_id=trial_id,
                 value=value,
@@ -260,16 +318,47 @@ class SqlStore:
             )
             row = {field.name: getattr(added, field.name) for field in fields(added)}
             connection.execute(insert(model_versions).values(row))
-            _append(connection, sweep_id, "model", as_data(added), at)
+            _promote(connection, added, number=promoted + 1, kind="registered", at=at)
             return added
 
     def model_versions(self, name: str) -> list[ModelVersion]:
         with self._read() as connection:
             return _versions(connection, name)
 
+    def champion(self, name: str) -> ModelVersion:
+        with self._read() as connection:
+            return sql_promotions.champion(connection, name)
+
+    def promote(self, name: str, version: int, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
+        with self._write() as connection:
+            sql_promotions.lock(connection, name)
+            champion, before = sql_promotions.champion(connection, name), sql_promotions.of(connection, name)
+            if version == champion.version:
+                return before[0]
+            number = len(before) + 1
+            chosen = _version(connection, name, version)
+            return _promote(connection, chosen, number=number, kind="promoted", at=at, by=by, reason=reason)
+
+    def roll_back(self, name: str, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
+        with self._write() as connection:
+            sql_promotions.lock(connection, name)
+            champion, before = sql_promotions.champion(connection, name), sql_promotions.of(connection, name)
+            versions = standing(before[::-1])
+            if len(versions) < 2:
+                raise Conflict(f"model {name!r} had no other champion before version {champion.version}")
+            number = len(before) + 1
+            chosen = _version(connection, name, versions[-2])
+            return _promote(connection, chosen, number=number, kind="rolled back", at=at, by=by, reason=reason)
+
+    def promotions(self, name: str) -> list[Promotion]:
+        with self._read() as connection:
+            return sql_promotions.of(connection, name)
+
     def models(self) -> list[ModelVersion]:
-        newest = select(model_versions.c.name, func.max(model_versions.c.version)).group_by(model_versions.c.name)
-        champion = tuple_(model_versions.c.name, model_versions.c.version).in_(newest)
+        newest = select(promotions.c.name, func.max(promotions.c.number)).group_by(promotions.c.name)
+        chosen = select(promotions.c.name, promotions.c.version)
+        chosen = chosen.where(tuple_(promotions.c.name, promotions.c.number).in_(newest))
+        champion = tuple_(model_versions.c.name, model_versions.c.version).in_(chosen)
         with self._read() as connection:
             champions = [
                 ModelVersion(**row) for row in connection.execute(select(model_versions).where(champion)).mappings()
@@ -279,6 +368,22 @@ class SqlStore:
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         with self._write() as connection:
             _append(connection, sweep_id, "progress", {"what": what, "done": done, "total": total}, at)
+
+    def take_lease(self, name: str, *, holder: str, after: Lease | None) -> Lease | None:
+        beat = after.beat + 1 if after is not None else 1
+        with self._write() as connection:
+            if after is None:
+                try:
+                    with connection.begin_nested():
+                        connection.execute(insert(leases).values(name=name, holder=holder, beat=beat))
+                except IntegrityError:  # somebody has it already
+                    pass
+            else:
+                same = (leases.c.name == name, leases.c.holder == after.holder, leases.c.beat == after.beat)
+                connection.execute(update(leases).where(*same).values(holder=holder, beat=beat))
+            query = select(leases.c.holder, leases.c.beat).where(leases.c.name == name)
+            found = connection.execute(query).mappings().one_or_none()
+            return Lease(**found) if found is not None else None
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         query = (
@@ -291,7 +396,7 @@ class SqlStore:
             return [Event(**row) for row in _rows(connection, query, sweep_id)]
 
     def untracked(self) -> list[Sweep]:
-        query = select(sweeps).where(sweeps.c.tracked < sweeps.c.last_event).order_by(sweeps.c.created_at, sweeps.c.id)
+        query = select(*_SWEEP).where(sweeps.c.tracked < sweeps.c.last_event).order_by(sweeps.c.created_at, sweeps.c.id)
         with self._read() as connection:
             return [Sweep(**row) for row in connection.execute(query).mappings()]
 
@@ -301,6 +406,10 @@ class SqlStore:
             changed = connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(tracked=tracked))
             if changed.rowcount == 0:
                 raise NotFound(f"there is no sweep {sweep_id!r}")
+
+    def census(self) -> Census:
+        with self._read() as connection:
+            return census(connection)
 
     def _read(self) -> AbstractContextManager[Connection]:
         return reading(self._engine)
@@ -322,7 +431,7 @@ def _append(connection: Connection, sweep_id: str, kind: EventKind, data: Mappin
 
 
 def _sweep(connection: Connection, sweep_id: str, *, lock: bool = False) -> Sweep:
-    query = select(sweeps).where(sweeps.c.id == sweep_id)
+    query = select(*_SWEEP).where(sweeps.c.id == sweep_id)
     row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no sweep {sweep_id!r}")
@@ -344,6 +453,10 @@ def _trial(connection: Connection, trial_id: str) -> Trial:
     return Trial(**row)
 
 
+def _row(sweep: Sweep) -> dict[str, Any]:
+    return {field.name: getattr(sweep, field.name) for field in fields(sweep)}
+
+
 def _trial_row(trial: Trial) -> dict[str, Any]:
     row = {field.name: getattr(trial, field.name) for field in fields(trial)}
     return {**row, "value": trial.values[0] if trial.values and trial.state is TrialState.COMPLETED else None}
@@ -360,6 +473,19 @@ def _rows(connection: Connection, query: Select[Any], sweep_id: str) -> Sequence
 def _versions(connection: Connection, name: str) -> list[ModelVersion]:
     query = select(model_versions).where(model_versions.c.name == name).order_by(model_versions.c.version.desc())
     return [ModelVersion(**row) for row in connection.execute(query).mappings()]
+
+
+def _version(connection: Connection, name: str, number: int) -> ModelVersion:
+    for version in _versions(connection, name):
+        if version.version == number:
+            return version
+    raise NotFound(f"there is no version {number} of model {name!r}")
+
+
+def _promote(connection: Connection, version: ModelVersion, *, number: int, **promotion: Any) -> Promotion:
+    promoted = sql_promotions.add(connection, version, number=number, **promotion)
+    _append(connection, version.sweep_id, "model", {**as_data(version), "promotion": number}, promoted.at)
+    return promoted
 
 
 def _larger(column: Any, number: int) -> Any:

@@ -90,15 +90,38 @@ sweeps = Table(
     Column("name", Name(255), nullable=False, index=True),
     Column("state", _state(SweepState), nullable=False, index=True),
     Column("reason", Text, nullable=False),
+    Column("family", Name(64), nullable=False, server_default="", index=True),  # of the spec, to filter by
+    Column("revision", Integer, nullable=False, server_default="0"),
     Column("attempt", Integer, nullable=False),
+    Column("deaths", Integer, nullable=False, server_default="0"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
+    Column("running_since", UtcDateTime),
+    Column("ran", Double, nullable=False, server_default="0"),
     Column("finished_at", UtcDateTime),
     Column("moved_at", UtcDateTime),
     Column("last_event", Integer, nullable=False),
     Column("tracked", Integer, nullable=False),
+    Column("trace", String(64), nullable=False, server_default=""),
     Column("spec", JSON, nullable=False),
     Index(None, "created_at", "id"),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", String(64), primary_key=True),  # the caller's own may be long: its SHA-256
+    Column("fingerprint", String(64), nullable=False),
+    Column("sweep_id", Name(64), nullable=False),  # which may not be there yet
+    Column("at", UtcDateTime, nullable=False, index=True),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Name(64), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("beat", Integer, nullable=False),
 )
 
 trials = Table(
@@ -107,6 +130,7 @@ trials = Table(
     Column("id", Name(64), primary_key=True),
     Column("sweep_id", Name(64), ForeignKey("sweeps.id"), nullable=False),
     Column("number", Integer, nullable=False),
+    Column("repeat", Integer, nullable=False, server_default="0"),
     Column("point", JSON, nullable=False),
     Column("state", _state(TrialState), nullable=False),
     Column("reason", Text, nullable=False),
@@ -152,4 +176,40 @@ model_versions = Table(
     Column("path", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     UniqueConstraint("name", "trial_id"),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("name", Name(255), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Name(64), primary_key=True),
+    Column("name", Name(255), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("rate", Integer),
+    Column("max_body_bytes", Integer),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
+
+deeds = Table(
+    "deeds",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Name(64), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("trace_id", String(32), nullable=False),
 )

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
+from prometheus_client import CollectorRegistry
 
-from service import sweeps, tracking
+from service import tracking
+from service.access import Access
+from service.api.auditing import Auditing
 from service.api.background import Loop
 from service.api.body_limit import BodyLimit
+from service.api.guard import Guard
 from service.api.known_hosts import KnownHosts
+from service.api.metrics import Requests, State
+from service.api.observing import Observing
+from service.api.openapi import openapi
 from service.api.parts import Parts
-from service.api.problems import MEDIA_TYPE, Problem, handle_errors
-from service.api.routes import datasets, families, health, models
+from service.api.problems import handle_errors
+from service.api.routes import audit, datasets, families, health, inference, models, submission, verbs
+from service.api.routes import metrics as metrics_routes
 from service.api.routes import sweeps as sweep_routes
 from service.api.strict_json import StrictJSON
+from service.domain import ServiceError
 from service.inference.predictor import Predictors
+from service.leadership import Leader
 from service.ports import Clock, Launcher, Store, Tracker
+from service.reconciler import reconcile
 from service.settings import Settings
-from service.spec import SweepSpec
 
 DESCRIPTION = """Hyperparameter sweeps of research vision models, and the models that they find.
 
@@ -36,13 +45,32 @@ ENDING = 2.0
 
 
 def create_app(
-    *, store: Store, launcher: Launcher, tracker: Tracker, clock: Clock, settings: Settings, predictors: Predictors
+    *,
+    store: Store,
+    access: Access,
+    launcher: Launcher,
+    tracker: Tracker,
+    clock: Clock,
+    settings: Settings,
+    predictors: Predictors,
 ) -> FastAPI:
     """The app. While it is up, it also launches queued sweeps and keeps MLflow up to date."""
+    leader = Leader(store)
+
+    def launch() -> None:
+        reconcile(store, launcher, clock=clock, max_running_sweeps=settings.max_running_sweeps)
+
+    def track() -> None:
+        tracking.remove(store, tracker, sweeps_root=settings.sweeps_root)
+        tracking.drain(store, tracker)
+
     loops = (
-        Loop("reconciler", lambda: sweeps.reconcile(store, launcher, clock=clock)),
-        Loop("tracker", lambda: tracking.drain(store, tracker)),
+        Loop("leader", leader.renew),
+        Loop("reconciler", leader.alone(launch)),
+        Loop("tracker", leader.alone(track)),
     )
+    metrics = CollectorRegistry()
+    metrics.register(State(store, launcher, clock))
     app = FastAPIOffline(  # the page at /docs needs nothing from the internet
         title="sweepserve",
         version="1",
@@ -54,34 +82,58 @@ def create_app(
     )
     app.state.parts = Parts(
         store=store,
+        access=access,
         launcher=launcher,
         tracker=tracker,
         clock=clock,
         settings=settings,
         predictors=predictors,
+        metrics=metrics,
         loops=loops,
     )
-    for resource in (sweep_routes, models, families, datasets, health):
+    app.state.leader = leader
+    for resource in (
+        submission,
+        verbs,
+        sweep_routes,
+        models,
+        inference,
+        families,
+        datasets,
+        audit,
+        metrics_routes,
+        health,
+    ):
         app.include_router(resource.router)
     app.add_api_route("/", _front_door, include_in_schema=False)
     handle_errors(app)
+    # The last one is asked first.
+    app.add_middleware(Auditing, access=access, clock=clock)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Guard, access=access, clock=clock, settings=settings)
     app.add_middleware(KnownHosts, host=settings.host, others=settings.allowed_hosts.replace(",", " ").split())
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.add_middleware(Observing, requests=Requests(metrics), log=settings.json_logs)
+    app.openapi = lambda: openapi(app, keys_required=settings.keys_required)  # type: ignore[method-assign]
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loops: tuple[Loop, ...] = app.state.parts.loops
+    predictors: Predictors = app.state.parts.predictors
     for loop in loops:
         loop.start()
+    preloading = asyncio.create_task(predictors.preload())  # meanwhile everything else is answered
     yield
+    preloading.cancel()
+    predictors.close()
     for loop in loops:
         loop.end()
     deadline = time.monotonic() + ENDING
     for loop in loops:
         loop.join(max(0.0, deadline - time.monotonic()))
+    with suppress(ServiceError):  # or the next process waits until the lease has grown old
+        app.state.leader.resign()
 
 
 def _front_door() -> RedirectResponse:
@@ -91,22 +143,3 @@ def _front_door() -> RedirectResponse:
 
 def _operation_id(route: APIRoute) -> str:
     return route.name
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's description of the API, with the errors that it really answers."""
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        shapes = schema["components"]["schemas"]
-        for unused in ("HTTPValidationError", "ValidationError"):
-            shapes.pop(unused, None)
-        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        shapes.update(problem.pop("$defs"), Problem=problem, SweepSpec=SweepSpec.json_schema())
-        for operation in (operation for path in schema["paths"].values() for operation in path.values()):
-            operation["responses"].pop("422", None)
-            operation["responses"]["default"] = {
-                "description": "A problem (RFC 9457)",
-                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            }
-        app.openapi_schema = schema
-    return app.openapi_schema

@@ -28,7 +28,8 @@ class Loop:
         self.name = name
         self.failure = ""
         """What its last turn failed with; empty: it did not."""
-        self._step = step
+        self.step = step
+        """Done at each turn."""
         self._every = every
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -54,7 +55,7 @@ class Loop:
     def _run(self) -> None:
         while not self._ending.is_set():
             try:
-                self._step()
+                self.step()
             except Exception as error:  # the loop outlives any of them; the next turn may go better
                 failure = f"{type(error).__name__}: {error}"
                 if failure != self.failure:

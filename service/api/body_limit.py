@@ -12,7 +12,12 @@ from service.domain import TooLarge
 
 @final
 class BodyLimit:
-    """ASGI middleware: a larger body is answered 413, at once by its Content-Length, else as soon as it is over."""
+    """ASGI middleware: a larger body is answered 413, at once by its Content-Length, else as soon as it is over.
+
+    Args:
+        app: answers the rest.
+        max_bytes: the limit, where the request's API key (`Guard`) has none of its own.
+    """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self._app = app
@@ -23,9 +28,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        key = scope.get("state", {}).get("key")
+        limit = (key.max_body_bytes if key is not None else None) or self._max_bytes
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._max_bytes:
-            await self._refuse(scope, receive, send)
+        if length.isdigit() and int(length) > limit:
+            await self._refuse(limit, scope, receive, send)
             return
         read, over, started = 0, False, False
 
@@ -34,9 +41,9 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 read += len(message.get("body", b""))
-                if read > self._max_bytes:
+                if read > limit:
                     over = True
-                    raise TooLarge(f"need at most {self._max_bytes} bytes")
+                    raise TooLarge(f"need at most {limit} bytes")
             return message
 
         async def unless_over(message: Message) -> None:
@@ -52,12 +59,12 @@ class BodyLimit:
             if started:
                 raise
         if over and not started:
-            await self._refuse(scope, receive, send)
+            await self._refuse(limit, scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem(
             413,
-            f"need a body of at most {self._max_bytes} bytes (SWEEPSERVE_MAX_BODY_BYTES)",
+            f"need a body of at most {limit} bytes (SWEEPSERVE_MAX_BODY_BYTES)",
             instance=scope["path"],
             headers={"Connection": "close"},  # what is still being sent is not read
         )

@@ -32,6 +32,12 @@ class ComingTracker:
         """Shows these events, once the tracker is there. Raises what making it raised, and Unavailable."""
         self._made.result().track(sweep, events)
 
+    def forget(self, sweep: Sweep) -> None:
+        """Shows the sweep no more. Raises what making it raised, and Unavailable."""
+        self._made.result().forget(sweep)
+        with self._lock:
+            self._urls.pop(sweep.id, None)
+
     def url(self, sweep: Sweep) -> str | None:
         """Where a person can look at the sweep; None also where that cannot be told at once."""
         if not sweep.tracked:

@@ -24,6 +24,13 @@ async def json_body(request: Request) -> bytes:
     return await request.body()
 
 
+async def optional_json_body(request: Request) -> bytes:
+    """The same, where an empty mapping may be left out."""
+    if request.headers.get("content-length", "") in ("", "0") and "transfer-encoding" not in request.headers:
+        return b"{}"
+    return await json_body(request)
+
+
 def read_json(body: bytes) -> Any:
     """The JSON document in a request's body.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection
 from typing import final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import problem
+from service.settings import is_loopback
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -29,7 +29,7 @@ class KnownHosts:
     def __init__(self, app: ASGIApp, *, host: str, others: Collection[str]) -> None:
         self._app = app
         known = {name.lower() for name in others}
-        self._known = known | LOOPBACK | {host.lower()} if _is_loopback(host) else known
+        self._known = known | LOOPBACK | {host.lower()} if is_loopback(host) else known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, as ASGI has it."""
@@ -46,15 +46,6 @@ class KnownHosts:
             instance=scope["path"],
         )
         await refusal(scope, receive, send)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _name(host: str) -> str:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, status
+from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
+from service.access import Access
 from service.api.background import Loop
 from service.inference.predictor import Predictors
 from service.ports import Clock, Launcher, Store, Tracker
@@ -19,11 +21,13 @@ class Parts:
     """The service's parts, real ones or fakes."""
 
     store: Store
+    access: Access
     launcher: Launcher
     tracker: Tracker
     clock: Clock
     settings: Settings
     predictors: Predictors
+    metrics: CollectorRegistry
     loops: tuple[Loop, ...]
     """What goes on in the background."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,12 +17,17 @@ from starlette.exceptions import HTTPException
 from service.api.strict_json import StrictJSON
 from service.domain import (
     BadImage,
+    BadRequest,
     Conflict,
+    Forbidden,
     IllegalMove,
     InvalidSpec,
+    KeyReused,
     NotFound,
     ServiceError,
     TooLarge,
+    TooManyRequests,
+    Unauthorized,
     Unavailable,
 )
 from trainables.config import Fault
@@ -31,8 +37,13 @@ STATUS: Mapping[type[ServiceError], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     IllegalMove: HTTPStatus.CONFLICT,
     InvalidSpec: HTTPStatus.UNPROCESSABLE_ENTITY,
+    KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     BadImage: HTTPStatus.BAD_REQUEST,
+    BadRequest: HTTPStatus.BAD_REQUEST,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 MEDIA_TYPE = "application/problem+json"
@@ -69,7 +80,9 @@ def problem(
     faults: Iterable[Fault] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem as a response; `errors` is in it where there are faults."""
+    """A problem as a response; `errors` is in it where there are faults. Below /v2 it has that protocol's own form."""
+    if instance == "/v2" or instance.startswith("/v2/"):
+        return StrictJSON({"error": detail}, status_code=status, headers=dict(headers or {}))
     content: dict[str, Any] = {
         "type": "about:blank",  # the status says it all; each has one meaning here
         "title": HTTPStatus(status).phrase,
@@ -93,10 +106,22 @@ def handle_errors(app: FastAPI) -> None:
 
 def _service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
+    return service_problem(error, instance=request.url.path)
+
+
+def service_problem(error: ServiceError, *, instance: str) -> JSONResponse:
+    """An error of the domain as a response."""
     faults = error.faults if isinstance(error, InvalidSpec) else ()
     detail = f"the spec has {len(faults)} fault{'s' * (len(faults) != 1)}" if faults else str(error)
-    headers = {"Retry-After": RETRY_AFTER} if isinstance(error, Unavailable) else None
-    return problem(STATUS[type(error)], detail, instance=request.url.path, faults=faults, headers=headers)
+    headers: dict[str, str] = {}
+    match error:
+        case Unavailable():
+            headers["Retry-After"] = RETRY_AFTER
+        case TooManyRequests():
+            headers["Retry-After"] = str(math.ceil(error.seconds))
+        case Unauthorized():
+            headers["WWW-Authenticate"] = 'Bearer realm="sweepserve"'
+    return problem(STATUS[type(error)], detail, instance=instance, faults=faults, headers=headers)
 
 
 def _invalid_request(request: Request, error: Exception) -> JSONResponse:

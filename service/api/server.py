@@ -8,15 +8,19 @@ import socket
 from contextlib import closing
 
 import cv2
+import torch
 import uvicorn
 
+from service import logs
 from service.adapters.clock import SystemClock
 from service.adapters.ray_jobs import RayJobs
+from service.adapters.sql_access import SqlAccess
 from service.adapters.sql_store import SqlStore
 from service.api.app import create_app
 from service.api.coming_tracker import ComingTracker
 from service.domain import Unavailable
 from service.inference.predictor import Predictors
+from service.inference.serving_config import serving_table
 from service.ports import Tracker
 from service.settings import Settings
 
@@ -32,23 +36,29 @@ def serve(settings: Settings) -> None:
     Raises:
         Unavailable: the port is taken, or the database does not answer.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(as_json=settings.json_logs, text="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request, and Ray is asked each second
     logging.getLogger("alembic").setLevel(logging.WARNING)
     cv2.utils.logging.setLogLevel(
         cv2.utils.logging.LOG_LEVEL_SILENT
     )  # a stranger's broken image is answered, not logged
+    torch.set_num_threads(1)  # models are run by a thread a processor; more would be in each other's way
+    serving = serving_table(settings.serving)
     with _listen(settings) as listening:
         settings.home.mkdir(parents=True, exist_ok=True)
         with closing(SqlStore(settings.database_url)) as store, closing(_ray(settings)) as launcher:
             store.migrate()
+            access = SqlAccess(store.engine)
+            if settings.keys_required and all(key.revoked_at for key in access.list_keys()):
+                logger.warning("requests need an API key, and there is none; `sweepserve keys create` makes one")
             app = create_app(
                 store=store,
+                access=access,
                 launcher=launcher,
                 tracker=ComingTracker(lambda: _mlflow(settings)),
                 clock=SystemClock(),
                 settings=settings,
-                predictors=Predictors(store),
+                predictors=Predictors(store, serving=serving),
             )
             config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
             logger.info("listening at %s", settings.api_url)

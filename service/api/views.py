@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 
 from service.api.strict_json import without_nan
 from service.domain import EventKind, SweepState, TrialState
 
 # Pydantic would make NaN a null where it does not know that a number is meant.
 Data = Annotated[Mapping[str, Any], PlainSerializer(without_nan, return_type=Mapping[str, Any])]
+
+Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]})]
+"""A number, or the text that stands for one that JSON has not."""
 
 
 class View(BaseModel):
@@ -45,11 +48,13 @@ class TrialView(View):
     sweep_id: str
     number: int
     """0, 1, 2, ... in the order in which the points were chosen."""
+    repeat: int
+    """0, 1, 2, ... among the trials of its point, which have numbers in a row and differ in their seeds only."""
     point: Mapping[str, Any]
     """The searched settings, by dotted name."""
     state: TrialState
     reason: str
-    values: tuple[float, ...] | None
+    values: tuple[Number, ...] | None
     """One an objective, in the spec's order, measured with the weights that were kept."""
     step: int
     """Epochs done."""
@@ -64,7 +69,7 @@ class ModelView(View):
     version: int
     sweep_id: str
     trial_id: str
-    value: float
+    value: Number
     """The trial's value of the sweep's first objective."""
     created_at: datetime
 
@@ -75,13 +80,41 @@ class SweepDetail(SweepView):
     spec: Mapping[str, Any]
     """As it was submitted, every default filled in."""
     counts: Mapping[TrialState, int]
-    """How many trials are in each state; there are `spec.search.trials` to come in all."""
+    """How many trials are in each state; `spec.search.trials` times `repeats` to come in all."""
     best: TrialView | None
     """The completed trial with the best value of the first objective."""
+    waiting: str
+    """Why it does not run yet; empty where it does, or has ended."""
     mlflow_url: str | None
     """Its page in MLflow, once it is there."""
     tracked: int
     """The number of the newest event that MLflow has."""
+
+
+class FirstPoint(View):
+    """A point that a sweep would try."""
+
+    number: int
+    """0, 1, 2, ... in the order in which they are chosen."""
+    point: Mapping[str, Any]
+    """The searched settings, by dotted name."""
+    steps: int
+    """Steps (by default epochs) of its training, if nothing ends it before."""
+
+
+class Preview(View):
+    """What a sweep would be."""
+
+    spec: Mapping[str, Any]
+    """With every default filled in."""
+    trials: int
+    """So many in all."""
+    first: list[FirstPoint]
+    """The first of its points. Later ones follow from results; these too, where the sweep tries fewer at a time."""
+    nodes: list[Mapping[str, float]] | None
+    """What each node of the cluster has in all; null: the cluster does not answer."""
+    at_once: int | None
+    """Trials that these nodes hold at a time, when they have nothing else to do."""
 
 
 class Sweeps(View):
@@ -98,6 +131,31 @@ class Trials(View):
     trials: list[TrialView]
 
 
+class PointView(View):
+    """A point of a sweep and what its completed trials came to: numbers one an objective, in the spec's order."""
+
+    number: int
+    """Of its first trial."""
+    point: Mapping[str, Any]
+    """The searched settings, by dotted name."""
+    values: tuple[Number, ...]
+    """What it is compared by: the mean or the best of its trials, as `spec.search.aggregate` says."""
+    mean: tuple[Number, ...]
+    standard_deviation: tuple[Number, ...] | None
+    """Of a sample (n - 1); null: only one trial has completed."""
+    best: tuple[Number, ...]
+    front: int
+    """1: the Pareto front, which no point beats in everything; 2: only points of the first one do; and so on."""
+    trials: list[TrialView]
+    """The completed ones, by repeat."""
+
+
+class Leaderboard(View):
+    """The points of a sweep by merit, best first."""
+
+    points: list[PointView]
+
+
 class MeasurementView(View):
     """What a trial reported after an epoch."""
 
@@ -105,7 +163,7 @@ class MeasurementView(View):
     step: int
     """The epoch, counted from 1."""
     at: datetime
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, Number]
     """By name, `validation/accuracy`."""
 
 
@@ -173,16 +231,52 @@ class Datasets(View):
 
 
 class Models(View):
-    """The newest version of each model, by name."""
+    """The champion of each model, by name."""
 
     models: list[ModelView]
 
 
+class EngineView(View):
+    """What runs a version that is in memory."""
+
+    version: int
+    engine: str
+    """`openvino`, `onnxruntime`, `cuda` or `eager` (PyTorch)."""
+    ready: bool
+    """False: a faster engine is being made ready, and will take over."""
+    notes: list[str]
+    """Of each engine: why it cannot run the model, or how long it took."""
+
+
 class ModelVersions(View):
-    """The versions of a model, newest first; the first one answers."""
+    """The versions of a model, newest first; the champion answers."""
 
     name: str
+    champion: int
+    """The version that answers unless a request names another."""
     versions: list[ModelView]
+    loaded: list[EngineView]
+    """Those in memory here."""
+
+
+class PromotionView(View):
+    """A version became its model's champion."""
+
+    number: int
+    """1, 2, 3, ... within the model."""
+    version: int
+    kind: Literal["registered", "promoted", "rolled back"]
+    """By a better trial, by a person, or by a person who undid the last promotion."""
+    at: datetime
+    by: str
+    """The API key that asked for it, or `anonymous`; empty: a sweep did it."""
+    reason: str
+
+
+class Promotions(View):
+    """Every change of a model's champion, newest first."""
+
+    promotions: list[PromotionView]
 
 
 class Predictions(View):
@@ -193,7 +287,30 @@ class Predictions(View):
     sweep_id: str
     trial_id: str
     predictions: list[dict[str, Any]]
-    """Of a classifier: `class` and `probabilities` by class."""
+    """Of a classifier: `class` and `probabilities` by class. Of a segmenter: `mask`, its `share` of the image and what
+    it `covers`; a mask is run lengths, `counts` along the rows of its `size`, ground first, or a PNG in base64."""
+
+
+class DeedView(View):
+    """Something that somebody changed."""
+
+    number: int
+    """1, 2, ... in the order in which it was recorded."""
+    at: datetime
+    actor: str
+    """Id and name of the API key; `anonymous` without one, `console` for a command beside the database."""
+    action: str
+    """The operation: `submit_sweep`, `stop_sweep`, ..."""
+    subject: str
+    """What it changed: the path of a sweep or a model."""
+    trace_id: str
+    """Of the request, as in its `traceparent`."""
+
+
+class Deeds(View):
+    """A page of what was changed, newest first."""
+
+    deeds: list[DeedView]
 
 
 class Health(View):

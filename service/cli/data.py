@@ -185,11 +185,14 @@ def _described(one: inventory.Stored) -> dict[str, Any]:
 
 
 def _some_of_each_class(dataset: Dataset, split: str, each: int) -> Any:
-    """The first `each` images of every class, class by class."""
+    """The first `each` images of every class, class by class; all images where the task knows no classes."""
     import numpy as np
 
     from trainables.data.dataset import Split
+    from trainables.tasks import Classification
 
     whole: Split = getattr(dataset, split)
+    if not isinstance(dataset.task, Classification):
+        return whole
     chosen = np.concatenate([np.flatnonzero(whole.targets == c)[:each] for c in range(len(dataset.task.classes))])
     return Split(images=whole.images[chosen], targets=whole.targets[chosen])

@@ -37,12 +37,11 @@ def sweeps(found: Iterable[Json]) -> Table:
     return made
 
 
-def trials(found: Sequence[Json], *, objective: str, ranked: bool = False) -> Table:
-    """Trials, a line each; ranked: they are in order of merit."""
-    made = table(*(["rank"] if ranked else []), "trial", "state", "epochs", objective, "point")
-    for rank, trial in enumerate(found, 1):
+def trials(found: Sequence[Json], *, objective: str) -> Table:
+    """Trials, a line each."""
+    made = table("trial", "state", "epochs", objective, "point")
+    for trial in found:
         made.add_row(
-            *([str(rank)] if ranked else []),
             trial["id"],
             styled(trial["state"]),
             str(trial["step"]),
@@ -52,27 +51,80 @@ def trials(found: Sequence[Json], *, objective: str, ranked: bool = False) -> Ta
     return made
 
 
+def leaderboard(found: Sequence[Json], spec: Json) -> Table:
+    """Points in order of merit, a line each; with repeats also what their trials came to in the first objective."""
+    metrics, repeated = [one["metric"] for one in spec["objectives"]], spec["search"].get("repeats", 1) > 1
+    place = "front" if len(metrics) > 1 else "rank"
+    made = table(place, "trial", "epochs", *metrics, *(["mean", "sd", "best", "of"] if repeated else []), "point")
+    for rank, result in enumerate(found, 1):
+        trials, deviation = result["trials"], result["standard_deviation"]
+        spread = [result["mean"][0], deviation[0] if deviation else None, result["best"][0], len(trials)]
+        made.add_row(
+            str(rank if len(metrics) == 1 else result["front"]),
+            trials[0]["id"] if len(trials) == 1 else f"{trials[0]['id']} ...",
+            str(max(trial["step"] for trial in trials)),
+            *map(number, result["values"]),
+            *(map(number, spread) if repeated else []),
+            escape(point(result["point"])),
+        )
+    return made
+
+
 def sweep(found: Json) -> Table:
     """One sweep, a line for each thing to know."""
     spec, best = found["spec"], found["best"]
     counts = ", ".join(f"{count} {state}" for state, count in found["counts"].items())
-    lines = {
+    lines: dict[str, str] = {
         "id": found["id"],
         "name": escape(found["name"]),
         "state": styled(found["state"]) + (f" ({escape(found['reason'])})" if found["reason"] else ""),
+        **({"waits": escape(found["waiting"])} if found["waiting"] else {}),
         "family": escape(spec["family"]),
         "data": escape(str(spec["data"]["name"])),
         "objective": f"{spec['objectives'][0]['metric']} ({spec['objectives'][0]['mode']})",
-        "trials": f"{counts or 'none yet'} of {spec['search']['trials']}",
+        "trials": f"{counts or 'none yet'} of {_asked(spec['search'])}",
         "best": f"{number(best['values'][0])} by {best['id']}: {escape(point(best['point']))}" if best else "-",
         "submitted": when(found["created_at"]),
         "started": when(found["started_at"]),
         "finished": when(found["finished_at"]),
         "MLflow": found["mlflow_url"] or "-",
     }
+    return _facts(lines)
+
+
+def _facts(lines: Json) -> Table:
     made = Table(box=None, show_header=False, pad_edge=False)
     for name, value in lines.items():
         made.add_row(f"[dim]{name}[/]", value)
+    return made
+
+
+def _asked(search: Json) -> str:
+    repeats = search.get("repeats", 1)
+    return str(search["trials"]) if repeats == 1 else f"{search['trials'] * repeats}, {repeats} a point"
+
+
+def preview(found: Json) -> Table:
+    """What a sweep would be, a line for each thing to know."""
+    nodes = found["nodes"]
+    each = ", ".join(f"{node['CPU']:g} CPU and {node['GPU']:g} GPU" for node in nodes or ())
+    per_trial = found["spec"]["resources"]
+    return _facts(
+        {
+            "name": escape(found["spec"]["name"]),
+            "trials": str(found["trials"]),
+            "each trial": f"{per_trial['cpus']:g} CPU and {per_trial['gpus']:g} GPU",
+            "at once": number(found["at_once"]),
+            "nodes": "the cluster does not answer" if nodes is None else each or "none",
+        }
+    )
+
+
+def first_points(found: Iterable[Json]) -> Table:
+    """The first points that a sweep would try, a line each."""
+    made = table("trial", "steps", "point")
+    for one in found:
+        made.add_row(str(one["number"]), str(one["steps"]), escape(point(one["point"])))
     return made
 
 
@@ -107,4 +159,21 @@ def predictions(images: Sequence[str], answer: Json) -> Table:
     made = table("image", "class", "probability")
     for image, said in zip(images, answer["predictions"], strict=True):
         made.add_row(escape(image), escape(str(said["class"])), f"{said['probabilities'][said['class']]:.3f}")
+    return made
+
+
+def keys(found: Iterable[Json]) -> Table:
+    """API keys, a line each."""
+    made = table("id", "name", "scopes", "made", "revoked")
+    for key in found:
+        revoked = when(key["revoked_at"]) if key["revoked_at"] else ""
+        made.add_row(key["id"], escape(key["name"]), ", ".join(key["scopes"]), when(key["created_at"]), revoked)
+    return made
+
+
+def deeds(found: Iterable[Json]) -> Table:
+    """Who changed what, a line each."""
+    made = table("when", "who", "did", "what")
+    for deed in found:
+        made.add_row(when(deed["at"]), escape(deed["actor"]), escape(deed["action"]), escape(deed["subject"]))
     return made

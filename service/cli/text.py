@@ -9,7 +9,12 @@ from typing import Any
 STYLES = {
     "queued": "yellow",
     "running": "cyan",
+    "starting": "cyan",
+    "pausing": "yellow",
+    "paused": "yellow",
     "stopping": "yellow",
+    "cancelling": "yellow",
+    "deleting": "dim",
     "completed": "green",
     "pruned": "dim",
     "stopped": "yellow",

@@ -29,7 +29,7 @@ class Watched:
     def __init__(self, sweep: Json) -> None:
         self.id, self.name, self.state = sweep["id"], sweep["name"], "queued"
         self.reason = ""
-        self.asked = int(sweep["spec"]["search"]["trials"])
+        self.asked = _asked(sweep["spec"]["search"])
         self.metric = str(sweep["spec"]["objectives"][0]["metric"])
         self.more_is_better = sweep["spec"]["objectives"][0]["mode"] == "max"
         self.trials: dict[str, dict[str, Any]] = {}
@@ -42,6 +42,8 @@ class Watched:
         match event["kind"]:
             case "sweep":
                 self.state, self.reason = data["state"], data["reason"]
+                if "spec" in data:  # it was extended
+                    self.asked = _asked(data["spec"]["search"])
             case "trial":
                 self.trials[data["id"]] = {**self.trials.get(data["id"], {}), **data}
                 self.progress = None  # trials only start once all is prepared
@@ -56,7 +58,7 @@ class Watched:
     @property
     def done(self) -> int:
         """How many trials have ended."""
-        return sum(trial["state"] != "running" for trial in self.trials.values())
+        return sum(trial["state"] not in ("running", "paused") for trial in self.trials.values())
 
     @property
     def best(self) -> Json | None:
@@ -64,6 +66,10 @@ class Watched:
         completed = [trial for trial in self.trials.values() if trial["state"] == "completed"]
         sign = 1 if self.more_is_better else -1
         return max(completed, key=lambda trial: (sign * trial["values"][0], -trial["number"]), default=None)
+
+
+def _asked(search: Json) -> int:
+    return int(search["trials"]) * int(search.get("repeats", 1))
 
 
 def line(watched: Watched, event: Json) -> str | None:

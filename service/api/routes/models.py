@@ -4,42 +4,175 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+import anyio.to_thread
+import orjson
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import FormData, UploadFile
+from pydantic import Field
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from torch import Tensor
 
-from service.api.json_body import json_body, read_json
+from service.api.json_body import json_body
 from service.api.parts import Here
-from service.api.views import Models, ModelVersions, ModelView, Predictions
-from service.domain import BadImage, TooLarge
-from service.inference.images import Pixels, decode
+from service.api.unless_gone import ClientGone, unless_gone
+from service.api.views import EngineView, Models, ModelVersions, ModelView, Predictions, Promotions, PromotionView, View
+from service.domain import BadImage, Promotion, TooLarge
+from service.inference.masks import with_png_masks
+from service.inference.uploads import SMALL_FILE, Upload
+from trainables.saved_model import SavedModel
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
+_IMAGES: dict[str, Any] = {"type": "array", "minItems": 1, "description": "PNG, JPEG, BMP, TIFF or WebP"}
+_ONE_IMAGE = {"schema": {"type": "string", "format": "binary", "description": "One image"}}
+_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"images": {**_IMAGES, "items": {"type": "string", "format": "binary"}}},
+                "required": ["images"],
+            }
+        },
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {"images": {**_IMAGES, "items": {"type": "string", "contentEncoding": "base64"}}},
+                "required": ["images"],
+                "additionalProperties": False,
+            }
+        },
+        **dict.fromkeys(("image/*", "application/octet-stream"), _ONE_IMAGE),
+    },
+}
 
 
 @router.get("")
 def list_models(here: Here) -> Models:
-    """The newest version of every model."""
+    """The champion of every model."""
     return Models(models=[ModelView.model_validate(version) for version in here.store.models()])
 
 
 @router.get("/{name}")
 def get_model(name: str, here: Here) -> ModelVersions:
-    """The versions of a model, newest first; the first one answers."""
-    here.predictors.champion(name)
-    versions = here.store.model_versions(name)
-    return ModelVersions(name=name, versions=[ModelView.model_validate(version) for version in versions])
+    """The versions of a model, newest first, which of them answers, and what runs those that are in memory."""
+    champion = here.store.champion(name)
+    return ModelVersions(
+        name=name,
+        champion=champion.version,
+        versions=[ModelView.model_validate(version) for version in here.store.model_versions(name)],
+        loaded=[
+            EngineView(
+                version=model.version.version,
+                engine=model.choice.engine.name,
+                ready=model.ready,
+                notes=list(model.choice.notes),
+            )
+            for model in here.predictors.loaded(name)
+        ],
+    )
 
 
-async def _sent(request: Request, here: Here) -> AsyncIterator[FormData | bytes]:
-    """What was sent, read and not yet understood: the event loop has other requests to serve."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        yield await json_body(request)
-        return
+@router.get("/{name}/promotions")
+def list_promotions(name: str, here: Here) -> Promotions:
+    """Every change of the model's champion, newest first: when, how, by whom and why."""
+    here.store.champion(name)
+    return Promotions(promotions=[PromotionView.model_validate(one) for one in here.store.promotions(name)])
+
+
+class Wish(View):
+    """Which version is to answer."""
+
+    version: Annotated[int, Field(ge=1, le=2**31)]
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Undo(View):
+    """Why the champion before is to answer again."""
+
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+@router.post("/{name}/promote")
+async def promote(name: str, wish: Wish, request: Request, here: Here) -> PromotionView:
+    """Makes a version the model's champion, whatever its value; a better trial still takes its place.
+
+    It is in memory before it answers, so that no request waits for it.
+    """
+    await here.predictors.model(name, wish.version)
+
+    def change() -> Promotion:
+        return here.store.promote(name, wish.version, at=here.clock.now(), by=_asker(request), reason=wish.reason)
+
+    promotion = await anyio.to_thread.run_sync(change)
+    here.predictors.forget(name)
+    return PromotionView.model_validate(promotion)
+
+
+@router.post("/{name}/rollback")
+async def roll_back(name: str, request: Request, here: Here, undo: Undo | None = None) -> PromotionView:
+    """Undoes the last promotion that stands: the champion before it answers again. Again goes back further."""
+    reason = undo.reason if undo is not None else ""
+
+    def change() -> Promotion:
+        return here.store.roll_back(name, at=here.clock.now(), by=_asker(request), reason=reason)
+
+    promotion = await anyio.to_thread.run_sync(change)
+    here.predictors.forget(name)
+    return PromotionView.model_validate(promotion)
+
+
+@router.post("/{name}/predict", response_model=Predictions, openapi_extra={"requestBody": _BODY})
+async def predict(
+    name: str,
+    request: Request,
+    here: Here,
+    version: Annotated[int | None, Query(ge=1, description="This version, not the champion")] = None,
+    sweep: Annotated[str | None, Query(description="The newest version that this sweep made")] = None,
+    steps: Annotated[int | None, Query(ge=1, description="A recurrent model's steps; as trained if left out")] = None,
+    masks: Annotated[Literal["rle", "png"], Query(description="Masks as run lengths, or as PNG in base64")] = "rle",
+) -> Response:
+    """What a model says about one or many images: in a form, in JSON, or one as the body itself."""
+    model = await here.predictors.model(name, version, sweep)  # no model: no need to look at any image
+    uploads = await _uploads(request, here)
+    found = model.version
+    head = {"model": name, "version": found.version, "sweep_id": found.sweep_id, "trial_id": found.trial_id}
+
+    def write(saved: SavedModel, outputs: Tensor) -> bytes:
+        answers = saved.task.answers(outputs)
+        if masks == "png":
+            answers = [with_png_masks(answer) for answer in answers]
+        return orjson.dumps({**head, "predictions": answers})
+
+    work = here.predictors.predict(model, uploads, write, steps=steps, max_pixels=here.settings.max_image_pixels)
+    try:
+        prediction = await unless_gone(request, work)
+    except ClientGone:
+        return Response(status_code=499)
+    return Response(prediction.answer, media_type="application/json")
+
+
+async def _uploads(request: Request, here: Here) -> Sequence[Upload]:
+    """The images that were sent, each with what to call it in an error."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        uploads = await _form(request, here)
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        uploads = [Upload("the image", await request.body())]
+    else:
+        body = await json_body(request)
+        # In a thread where it takes so long that the event loop would notice.
+        uploads = _json(body) if len(body) <= SMALL_FILE else await anyio.to_thread.run_sync(_json, body)
+    if len(uploads) > here.settings.max_images:
+        raise _too_many(here)
+    return uploads
+
+
+async def _form(request: Request, here: Here) -> list[Upload]:
     try:
         form = await request.form(max_files=here.settings.max_images)
     except HTTPException as error:
@@ -47,89 +180,39 @@ async def _sent(request: Request, here: Here) -> AsyncIterator[FormData | bytes]
             raise _too_many(here) from error
         raise
     try:
-        yield form
+        parts = form.multi_items()
+        if not parts:
+            raise _fault("images", "need at least one file")
+        uploads = []
+        for i, (field, part) in enumerate(parts):
+            if not isinstance(part, UploadFile):
+                raise _fault(field, f"need files only, got a text in {field!r} (curl sends files with -F images=@FILE)")
+            uploads.append(Upload(f"images[{i}] ({part.filename})", await part.read()))
+        return uploads
     finally:
         await form.close()
 
 
-_IMAGES: dict[str, Any] = {"type": "array", "minItems": 1, "description": "PNG, JPEG, BMP, TIFF or WebP"}
-
-
-@router.post(
-    "/{name}/predict",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {"images": {**_IMAGES, "items": {"type": "string", "format": "binary"}}},
-                        "required": ["images"],
-                    }
-                },
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {"images": {**_IMAGES, "items": {"type": "string", "contentEncoding": "base64"}}},
-                        "required": ["images"],
-                        "additionalProperties": False,
-                    }
-                },
-            },
-        }
-    },
-)
-def predict(name: str, sent: Annotated[FormData | bytes, Depends(_sent)], here: Here) -> Predictions:
-    """What the newest version of a model says about one or many images."""
-    here.predictors.champion(name)  # no model: no need to look at any image
-    images = list(_decoded(sent, here))
-    prediction = here.predictors.predict(name, images)
-    return Predictions(
-        model=name,
-        version=prediction.version.version,
-        sweep_id=prediction.version.sweep_id,
-        trial_id=prediction.version.trial_id,
-        predictions=prediction.answers,
-    )
-
-
-def _decoded(sent: FormData | bytes, here: Here) -> Iterator[Pixels]:
-    left = here.settings.max_image_pixels
-    for name, data in _files(sent, here):
-        try:
-            image = decode(data, max_pixels=left)
-        except BadImage as error:
-            raise BadImage(f"{name} cannot be read: {error}") from error
-        except TooLarge as error:
-            together = f"{here.settings.max_image_pixels} together (SWEEPSERVE_MAX_IMAGE_PIXELS)"
-            raise TooLarge(f"{name} is too large: {error}; all images of a request may have {together}") from error
-        left -= image.shape[0] * image.shape[1]
-        yield image
-
-
-def _files(sent: FormData | bytes, here: Here) -> Iterator[tuple[str, bytes]]:
-    """Each image's bytes, with what to call it in an error."""
-    if isinstance(sent, FormData):
-        parts = sent.multi_items()
-        if not parts:
-            raise _fault("images", "need at least one file")
-        for i, (field, part) in enumerate(parts):
-            if not isinstance(part, UploadFile):
-                raise _fault(field, f"need files only, got a text in {field!r} (curl sends files with -F images=@FILE)")
-            yield f"images[{i}] ({part.filename})", part.file.read()
-        return
-    document = read_json(sent)
+def _json(body: bytes) -> list[Upload]:
+    try:
+        document = orjson.loads(body)
+    except ValueError as error:
+        raise RequestValidationError([{"loc": ("body",), "msg": f"the body is not JSON: {error}"}]) from error
     texts = document.get("images") if isinstance(document, dict) else None
     if not isinstance(texts, list) or not texts or set(document) != {"images"}:
         raise _fault("images", 'need {"images": ["<base64>", ...]} with at least one image, or a multipart form')
-    if len(texts) > here.settings.max_images:
-        raise _too_many(here)
+    uploads = []
     for i, text in enumerate(texts):
         try:
-            yield f"images[{i}]", base64.b64decode(text, validate=True)
+            uploads.append(Upload(f"images[{i}]", base64.b64decode(text, validate=True)))
         except (TypeError, ValueError, binascii.Error) as error:
             raise BadImage(f"images[{i}] cannot be read: need base64 (RFC 4648), {error}") from error
+    return uploads
+
+
+def _asker(request: Request) -> str:
+    key = request.scope.get("state", {}).get("key")
+    return f"{key.id} ({key.name})" if key is not None else "anonymous"
 
 
 def _too_many(here: Here) -> TooLarge:

@@ -1,21 +1,24 @@
-"""Sweeps: submitted, watched, stopped."""
+"""Sweeps: listed, looked into."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response, status
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from service import sweeps
-from service.api.json_body import json_body, read_json
+from service.api.details import detail
+from service.api.event_stream import event_stream
 from service.api.parts import Here
 from service.api.views import (
     Events,
     EventView,
+    Leaderboard,
     Measurements,
     MeasurementView,
+    PointView,
     SweepDetail,
     Sweeps,
     SweepView,
@@ -31,36 +34,18 @@ MAX_NUMBER = 2**53
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
-@router.post(
-    "",
-    status_code=status.HTTP_202_ACCEPTED,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/SweepSpec"}}},
-        }
-    },
-)
-def submit_sweep(
-    body: Annotated[bytes, Depends(json_body)], here: Here, request: Request, response: Response
-) -> SweepDetail:
-    """Takes a sweep; it runs as soon as the cluster takes it. A spec that breaks rules is answered with all of them."""
-    sweep = sweeps.create(here.store, read_json(body), clock=here.clock)
-    response.headers["Location"] = str(request.app.url_path_for("get_sweep", sweep_id=sweep.id))
-    return _detail(here, sweep)
-
-
 @router.get("")
 def list_sweeps(
     here: Here,
     state: Annotated[list[SweepState] | None, Query(description="Only these states; may be given many times")] = None,
     name: Annotated[str | None, Query(description="Only sweeps of this name")] = None,
+    family: Annotated[str | None, Query(description="Only sweeps of this model family")] = None,
     limit: Limit = 100,
     page_token: Annotated[str | None, Query(description="The `next_page_token` of the page before")] = None,
 ) -> Sweeps:
     """Sweeps, newest first, a page at a time."""
     try:
-        found = here.store.sweeps(states=state or (), name=name, limit=limit + 1, before=page_token)
+        found = here.store.sweeps(states=state or (), name=name, family=family, limit=limit + 1, before=page_token)
     except NotFound as error:
         message = f"need the next_page_token of an earlier answer, got {page_token!r}"
         raise RequestValidationError([{"loc": ("query", "page_token"), "msg": message}]) from error
@@ -74,7 +59,7 @@ def list_sweeps(
 @router.get("/{sweep_id}")
 def get_sweep(sweep_id: str, here: Here) -> SweepDetail:
     """A sweep, how far it is, and the best that it found."""
-    return _detail(here, here.store.sweep(sweep_id))
+    return detail(here, here.store.sweep(sweep_id))
 
 
 @router.get("/{sweep_id}/trials")
@@ -88,9 +73,10 @@ def list_trials(
 
 
 @router.get("/{sweep_id}/leaderboard")
-def get_leaderboard(sweep_id: str, here: Here, limit: Limit = 100) -> Trials:
-    """The completed trials of a sweep, best first."""
-    return _trials(sweeps.leaderboard(here.store, sweep_id, limit=limit))
+def get_leaderboard(sweep_id: str, here: Here, limit: Limit = 100) -> Leaderboard:
+    """The points of a sweep that have a completed trial, best first."""
+    found = sweeps.leaderboard(here.store, sweep_id, limit=limit)
+    return Leaderboard(points=[PointView.model_validate(result) for result in found])
 
 
 @router.get("/{sweep_id}/measurements")
@@ -102,24 +88,42 @@ def list_measurements(
     return Measurements(measurements=[MeasurementView.model_validate(one) for one in found])
 
 
-@router.get("/{sweep_id}/events")
+@router.get(
+    "/{sweep_id}/events",
+    response_model=Events,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
 def list_events(
     sweep_id: str,
     here: Here,
+    request: Request,
     after: Annotated[
         int, Query(ge=0, le=MAX_NUMBER, description="The number of the last event that is known already")
     ] = 0,
     limit: Limit = MAX_PAGE,
-) -> Events:
-    """What happened in a sweep since a given event; no events: nothing did."""
+    last_event_id: Annotated[
+        str | None, Header(description="The same for a stream, as browsers send it when they come back to one")
+    ] = None,
+) -> Any:
+    """What happened in a sweep since a given event; no events: nothing did.
+
+    With `Accept: text/event-stream` they come as they happen, as Server-Sent Events, until nothing more happens to the
+    sweep by itself.
+    """
+    if "text/event-stream" in request.headers.get("accept", ""):
+        here.store.sweep(sweep_id)
+        known = _number(last_event_id) if last_event_id else after
+        stream = event_stream(here.store, sweep_id, known)
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
     found = here.store.events(sweep_id, after=after, limit=limit)
     return Events(events=[EventView.model_validate(event) for event in found])
 
 
-@router.post("/{sweep_id}/stop", status_code=status.HTTP_202_ACCEPTED)
-def stop_sweep(sweep_id: str, here: Here) -> SweepDetail:
-    """Ends a sweep: running trials stop, finished ones stay, the best stays the model. It takes some seconds."""
-    return _detail(here, sweeps.stop(here.store, sweep_id, clock=here.clock))
+def _number(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) <= 16 and int(text) <= MAX_NUMBER:
+        return int(text)
+    message = f"need the number of an event, got {text!r}"
+    raise RequestValidationError([{"loc": ("header", "Last-Event-ID"), "msg": message}])
 
 
 @router.get("/{sweep_id}/logs", response_class=PlainTextResponse)
@@ -135,18 +139,6 @@ def _log(here: Here, sweep: Sweep, attempt: int) -> str:
         return here.settings.driver_log(sweep.id, attempt).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return here.launcher.logs(sweep.id, attempt) if attempt == sweep.attempt else ""
-
-
-def _detail(here: Here, sweep: Sweep) -> SweepDetail:
-    best = sweeps.leaderboard(here.store, sweep.id, limit=1)
-    return SweepDetail(
-        **SweepView.model_validate(sweep).model_dump(),
-        spec=sweep.spec,
-        counts=here.store.count_trials(sweep.id),
-        best=TrialView.model_validate(best[0]) if best else None,
-        mlflow_url=here.tracker.url(sweep),
-        tracked=sweep.tracked,
-    )
 
 
 def _trials(trials: list[Trial]) -> Trials:

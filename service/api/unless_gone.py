@@ -1,0 +1,42 @@
+"""Work that is given up when the client goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request
+from starlette.types import Receive
+
+T = TypeVar("T")
+PATIENCE = 0.05
+"""Seconds before anybody looks: most answers are there by then, and looking costs as much as a small model."""
+
+
+class ClientGone(Exception):  # noqa: N818 - it says what happened
+    """Nobody waits for the answer any more."""
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result; the request's body must have been read. Raises ClientGone."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    looking: list[asyncio.Task[None]] = []
+    timer = loop.call_later(PATIENCE, lambda: looking.append(loop.create_task(_look(request.receive, task))))
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if looking and looking[0].done():
+            raise ClientGone from None
+        raise
+    finally:
+        timer.cancel()
+        for one in (task, *looking):
+            one.cancel()
+
+
+async def _look(receive: Receive, task: asyncio.Task[Any]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    task.cancel()

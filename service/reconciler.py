@@ -1,0 +1,129 @@
+"""Launching what should run, and ending what died; it may be done again after a crash at any point of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+
+from service.domain import Conflict, Job, Sweep, SweepState, TrialState
+from service.each_sweep import each_sweep
+from service.ports import Clock, Launcher, Store
+from service.sweeps import best_trials, offer_champion
+
+logger = logging.getLogger(__name__)
+
+GRACE = timedelta(seconds=10)
+"""What a driver gets to end by itself after a request to cancel."""
+MAX_DEATHS = 5
+"""A sweep has failed when so many of its drivers have died since it was queued."""
+ENDS = {
+    SweepState.PAUSING: (SweepState.PAUSED, TrialState.PAUSED, "paused on request"),
+    SweepState.STOPPING: (SweepState.STOPPED, TrialState.STOPPED, "stopped on request"),
+    SweepState.CANCELLING: (SweepState.STOPPED, TrialState.STOPPED, "cancelled on request"),
+}
+"""What becomes of a sweep that was about to end, and of its unfinished trials, when its driver has died."""
+
+
+def reconcile(store: Store, launcher: Launcher, *, clock: Clock, max_running_sweeps: int = 4) -> None:
+    """One look at every sweep that has a driver or waits for one: what should run is launched, what died is ended.
+
+    Queued sweeps are launched while fewer than `max_running_sweeps` have a driver, in the order of `queue`. A driver
+    that died is followed by another, up to `MAX_DEATHS`; a job that the cluster does not know never began or was lost
+    with the cluster, and is launched again as the same attempt, since ids of attempts are unique. A driver that does
+    not cancel is stopped.
+
+    Several processes may do this at once: whoever has counted an attempt launches it, and nobody ends a sweep that has
+    had another driver since.
+
+    Raises:
+        Unavailable: at the end, if the cluster or the store did not answer for some; the next pass tries again.
+    """
+    active = store.sweeps(states=[SweepState.QUEUED, *(state for state in SweepState if state.driven)])
+    driven = [sweep for sweep in reversed(active) if sweep.state.driven]
+    free = max(0, max_running_sweeps - len(driven))
+
+    def tend(sweep: Sweep) -> None:
+        try:
+            if sweep.state.driven:
+                _tend(store, launcher, clock, sweep)
+            else:
+                _launch(store, launcher, clock, sweep)
+        except Conflict as error:  # another process, or the user, saw to this sweep in the same moment
+            logger.info("leaving sweep %s to the next pass: %s", sweep.id, error)
+
+    each_sweep([*driven, *queue(active)[:free]], tend)
+
+
+def queue(sweeps: Iterable[Sweep]) -> list[Sweep]:
+    """Those of the sweeps that wait for a driver, the next one first: by priority, then by age."""
+    waiting = [sweep for sweep in sweeps if sweep.state is SweepState.QUEUED]
+    return sorted(waiting, key=lambda sweep: (-_priority(sweep), sweep.created_at, sweep.id))
+
+
+def waiting_for(store: Store, sweep: Sweep, *, max_running_sweeps: int) -> str:
+    """Why the sweep does not run yet; empty where it does, or has ended."""
+    if sweep.state is SweepState.STARTING:
+        return "its driver starts"
+    if sweep.state is not SweepState.QUEUED:
+        return ""
+    active = store.sweeps(states=[SweepState.QUEUED, *(state for state in SweepState if state.driven)])
+    running = sum(one.state.driven for one in active)
+    before = [one.id for one in queue(active)].index(sweep.id) if sweep.id in {one.id for one in active} else 0
+    if running + before < max_running_sweeps:
+        return "it is about to be launched"
+    limit = f"{running} sweeps run, of {max_running_sweeps} that may (SWEEPSERVE_MAX_RUNNING_SWEEPS)"
+    return f"{limit}; {before} of those that wait come first"
+
+
+def _priority(sweep: Sweep) -> int:
+    return int(sweep.spec.get("resources", {}).get("priority", 0))
+
+
+def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep) -> None:
+    """Sees to a sweep that has a driver."""
+    job = launcher.job(seen.id, seen.attempt)
+    if job.alive:
+        if seen.state is SweepState.CANCELLING and seen.moved_at is not None and clock.now() - seen.moved_at >= GRACE:
+            logger.warning("the driver of sweep %s did not cancel within %s; stopping it", seen.id, GRACE)
+            launcher.stop(seen.id, seen.attempt)
+        return
+    # A driver writes the end of its sweep before it ends itself: only what the store says now tells whether it did.
+    sweep = store.sweep(seen.id)
+    if not sweep.state.driven or sweep.attempt != seen.attempt:
+        return
+    for trial in best_trials(store, sweep.id, limit=1):  # the driver may have died before it offered this one
+        offer_champion(store, trial.id, at=clock.now())
+    if sweep.state in ENDS:
+        _end(store, clock, sweep, *ENDS[sweep.state])
+    elif job.state == "missing":
+        logger.info("launching driver %d of sweep %s: the cluster does not know it", sweep.attempt, sweep.id)
+        launcher.launch(sweep.id, sweep.attempt, trace=sweep.trace)
+    elif sweep.deaths + 1 < MAX_DEATHS:
+        logger.warning("driver %d of sweep %s died (%s)", sweep.attempt, sweep.id, _last_words(job))
+        _launch(store, launcher, clock, sweep)
+    else:
+        reason = f"the driver died {sweep.deaths + 1} times, the last time with: {_last_words(job)}"
+        _end(store, clock, sweep, SweepState.FAILED, TrialState.FAILED, reason)
+
+
+def _launch(store: Store, launcher: Launcher, clock: Clock, sweep: Sweep) -> None:
+    # Counted before it is launched: whoever dies in between leaves an attempt that the cluster does not know.
+    attempt = store.count_attempt(sweep.id, after=sweep.attempt)
+    if sweep.state is SweepState.QUEUED:
+        store.move_sweep(sweep.id, SweepState.STARTING, at=clock.now())
+    logger.info("launching driver %d of sweep %s", attempt, sweep.id)
+    launcher.launch(sweep.id, attempt, trace=sweep.trace)
+
+
+def _end(store: Store, clock: Clock, sweep: Sweep, state: SweepState, trials: TrialState, reason: str) -> None:
+    """Ends a sweep in place of its dead driver, the sweep itself last, so that the next pass can do what is left."""
+    at = clock.now()
+    unfinished = [TrialState.RUNNING] if trials is TrialState.PAUSED else [TrialState.RUNNING, TrialState.PAUSED]
+    for trial in store.trials(sweep.id, states=unfinished):
+        store.move_trial(trial.id, trials, at=at, reason=reason)
+    store.move_sweep(sweep.id, state, at=at, reason=reason, seen=sweep)
+
+
+def _last_words(job: Job) -> str:
+    return job.message or job.state

@@ -1,0 +1,153 @@
+"""Making sweeps: from a spec, a packaged study or another sweep, and only once for each idempotency key."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, final
+
+from search_spaces import merged, studies, study
+from service import trace
+from service.domain import Claim, Conflict, InvalidSpec, KeyReused, NotFound, Sweep, Unavailable
+from service.ports import Clock, Launcher, Store
+from service.references import settled
+from service.spec import SweepSpec
+from trainables.config import Fault, nearest, shown
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = timedelta(hours=24)
+"""How long an idempotency key stands for its sweep."""
+UNDER_WAY = timedelta(seconds=30)
+"""A request that took its key so long ago and made no sweep has died; another one with the key makes it."""
+
+
+def new_sweep_id() -> str:
+    """Eight characters of lower-case base32, at random."""
+    return base64.b32encode(secrets.token_bytes(5)).decode().lower()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submissions:
+    """Where sweeps are handed in."""
+
+    store: Store
+    """Keeps them; what a spec refers to is looked up there."""
+    clock: Clock
+    weights_root: Path
+    """Where weights are that trials may start from by a path."""
+    cluster: Launcher | None = None
+    """Must have a node that can hold a trial, as far as it answers and has nodes; None: anything may come."""
+    new_id: Callable[[], str] = new_sweep_id
+
+    def checked(self, document: Any) -> SweepSpec:
+        """The spec that a document describes: as it is, or `{"study": name, "scaled": true}` for a packaged one.
+
+        Raises:
+            InvalidSpec: with every fault of the document, or because no node of the cluster can hold a trial.
+        """
+        if isinstance(document, dict) and "study" in document:
+            document = _packaged(document)
+        spec = settled(SweepSpec.from_dict(document), self.store, weights_root=self.weights_root)
+        nodes = _nodes(self.cluster)
+        misfit = spec.resources.misfit(nodes) if nodes else None  # a cluster without nodes is one that is starting
+        if misfit is not None:
+            raise InvalidSpec([Fault(("resources",), f"{misfit}; the cluster has {_described(nodes)}")])
+        return spec
+
+    def create(self, document: Any, *, key: str | None = None) -> Sweep:
+        """Queues the sweep that a document describes, which the reconciler launches.
+
+        Args:
+            document: as for `checked`.
+            key: the caller's idempotency key: the first request with it makes the sweep, the next ones are given it.
+
+        Raises:
+            InvalidSpec: as by `checked`.
+            KeyReused: the key came with another document before.
+            Conflict: the first request with this key is under way.
+        """
+        spec = self.checked(document)
+        sweep = Sweep(
+            id=self.new_id(),
+            name=spec.name,
+            spec=spec.to_dict(),
+            created_at=self.clock.now(),
+            trace=trace.current(),
+        )
+        if key is not None:
+            claim = _claim(self.store, sweep, key, document)
+            if claim.sweep_id != sweep.id:
+                return _claimed(self.store, sweep, claim)
+        self.store.add_sweep(sweep)
+        return self.store.sweep(sweep.id)
+
+    def clone(self, sweep_id: str, changes: Any, *, key: str | None = None) -> Sweep:
+        """Queues a new sweep with another one's spec, changed by a JSON merge patch (RFC 7386). Raises as `create`."""
+        spec = dict(self.store.sweep(sweep_id).spec)
+        if not isinstance(changes, Mapping):
+            raise InvalidSpec([Fault((), f"need a mapping of changes to the spec, got {shown(changes)}")])
+        return self.create(merged(spec, changes), key=key)
+
+
+def _packaged(document: Mapping[str, Any]) -> dict[str, Any]:
+    known = ("study", "scaled")
+    faults = [Fault((key,), f"unknown key {shown(key)}; {nearest(key, known)}") for key in document if key not in known]
+    name, scaled = document["study"], document.get("scaled", False)
+    if name not in studies():
+        faults.append(Fault(("study",), f"unknown study {shown(name)}; {nearest(str(name), studies())}"))
+    if not isinstance(scaled, bool):
+        faults.append(Fault(("scaled",), f"need true or false, got {shown(scaled)}"))
+    if faults:
+        raise InvalidSpec(faults)
+    return study(name, small=scaled)
+
+
+def _nodes(cluster: Launcher | None) -> Sequence[Mapping[str, float]]:
+    try:
+        return cluster.nodes() if cluster is not None else []
+    except Unavailable as error:
+        logger.info("taking a sweep unseen, its driver will tell whether its trials fit: %s", error)
+        return []
+
+
+def _described(nodes: Sequence[Mapping[str, float]]) -> str:
+    kinds = Counter(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
+    return ", ".join(f"{count} node{'s' * (count > 1)} with {kind}" for kind, count in kinds.items())
+
+
+def _claim(store: Store, sweep: Sweep, key: str, document: Any) -> Claim:
+    """The claim that holds for the key; it is this request's own if it names `sweep`."""
+    fingerprint = _digest(json.dumps(document, sort_keys=True))
+    own = Claim(key=_digest(key), fingerprint=fingerprint, sweep_id=sweep.id, at=sweep.created_at)
+    claim = store.claim(own, expired_before=own.at - REMEMBERED)
+    if claim.fingerprint != fingerprint:
+        raise KeyReused("this Idempotency-Key came with another request before; need a new one for a new request")
+    return claim
+
+
+def _claimed(store: Store, sweep: Sweep, claim: Claim) -> Sweep:
+    """The sweep of another request with the same key; made here, under the same id, if that request has died."""
+    try:
+        return store.sweep(claim.sweep_id)
+    except NotFound:
+        if sweep.created_at - claim.at < UNDER_WAY:
+            raise Conflict("the first request with this Idempotency-Key is still under way; ask again soon") from None
+    try:
+        store.add_sweep(replace(sweep, id=claim.sweep_id))
+    except Conflict:
+        logger.info("another request with the same key made sweep %s just now", claim.sweep_id)
+    return store.sweep(claim.sweep_id)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
