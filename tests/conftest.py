@@ -1,21 +1,25 @@
 """What all tests share: the same Hypothesis examples everywhere, and stacks in homes and on ports of their own."""
 
+import itertools
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psutil
 import pytest
 from hypothesis import settings
+from sqlalchemy import create_engine, text
 
 from service import processes
+from service.adapters.sql_store import SqlStore
 from service.programs import ray_folder
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=100)
@@ -86,6 +90,84 @@ class StackRunner:
 
     def _marked(self) -> list[psutil.Process]:
         return processes.marked("_SWEEPSERVE_STACK", str(self.home))
+
+
+class Postgres:
+    """A PostgreSQL server of the tests' own, which listens on a free port of loopback and syncs nothing to disk.
+
+    Its programs refuse to run as root; then they run as the account that Debian's package makes.
+    """
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self._account = "postgres" if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="sweepserve-postgres-"))
+        if self._account is not None:
+            shutil.chown(self._folder, self._account)
+        (self._port,) = _free_ports(1)
+        self._numbers = itertools.count(1)
+        self._migrated = ""
+        self._run("initdb", "--pgdata", "data", "--username=tests", "--auth=trust", "--encoding=UTF8", "--no-sync")
+        self.start()
+
+    def start(self) -> None:
+        """Serves; returns once it does."""
+        options = f"-h 127.0.0.1 -p {self._port} -k {self._folder} -F"
+        self._run("pg_ctl", "--pgdata", "data", "--wait", "--log", "log", "--options", options, "start")
+
+    def stop(self) -> None:
+        """Drops every connection and ends."""
+        self._run("pg_ctl", "--pgdata", "data", "--wait", "--mode=immediate", "stop")
+
+    def database(self, template: str = "template1") -> str:
+        """The URL of a new database: empty, or a copy of another one."""
+        name = f"tests_{next(self._numbers)}"
+        engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        engine.dispose()
+        return self.url(name)
+
+    def migrated(self) -> str:
+        """The URL of a new database with the store's tables: a copy of one that is migrated once."""
+        if not self._migrated:
+            url = self.database()
+            with closing(SqlStore(url)) as store:
+                store.migrate()
+            self._migrated = url.rpartition("/")[2]
+        return self.database(self._migrated)
+
+    def url(self, name: str) -> str:
+        """Of a database by name."""
+        return f"postgresql+psycopg://tests@127.0.0.1:{self._port}/{name}"
+
+    def clear(self) -> None:
+        """Ends it and removes all that it kept."""
+        self.stop()
+        shutil.rmtree(self._folder)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._programs / program, *arguments],
+            cwd=self._folder,
+            user=self._account,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # a pipe would wait for the server, which inherits it
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for the whole run; the test is skipped where PostgreSQL is not installed."""
+    found = [Path(program).parent for program in [shutil.which("initdb")] if program]
+    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)  # where Debian keeps them, off the PATH
+    if not found:
+        pytest.skip("PostgreSQL is not installed")
+    server = Postgres(found[0].resolve())
+    yield server
+    server.clear()
 
 
 def _free_ports(count: int) -> list[int]:

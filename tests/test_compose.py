@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,45 @@ TEXT = (ROOT / "docker-compose.yml").read_text()
 
 
 def test_the_cluster_is_complete() -> None:
-    """Database, MLflow, Ray head and worker, API; each restarts, and each says whether it is well."""
-    assert set(SERVICES) == {"postgres", "mlflow", "ray-head", "ray-worker", "api"}
-    for name, service in SERVICES.items():
+    """Database, object store, MLflow, Ray head and workers, API; each restarts, and each says whether it is well.
+
+    The bucket's maker ends once it has made it.
+    """
+    lasting = {name: service for name, service in SERVICES.items() if name != "bucket"}
+    assert set(lasting) == {"postgres", "objects", "mlflow", "ray-head", "ray-worker", "ray-worker-gpu", "api"}
+    for name, service in lasting.items():
         assert service["restart"] == "unless-stopped", name
         assert service["healthcheck"]["test"][0] == "CMD", name
+    assert SERVICES["bucket"]["restart"] == "no"
 
 
-def test_only_the_api_and_mlflow_are_published() -> None:
+def test_only_the_api_is_published_and_it_asks_for_keys() -> None:
     """Every other port stays within the network, or on loopback."""
+    from service.settings import Settings
+
     for name, service in SERVICES.items():
         for port in service.get("ports", ()):
-            assert name in ("api", "mlflow") or port.startswith("127.0.0.1:"), (name, port)
+            assert name == "api" or port.startswith("127.0.0.1:"), (name, port)
+    assert Settings.from_environment(SERVICES["api"]["environment"]).keys_required
+
+
+def test_gpus_are_asked_for_by_a_profile() -> None:
+    """A machine without any starts everything else."""
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["ray-worker-gpu"]
+    gpu = SERVICES["ray-worker-gpu"]
+    assert gpu["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+    assert (gpu["command"], gpu["environment"]) == (
+        SERVICES["ray-worker"]["command"],
+        SERVICES["ray-worker"]["environment"],
+    )
+
+
+def test_artifacts_go_through_mlflow() -> None:
+    """It alone has the object store's keys; nobody else needs them, nor the store's address."""
+    assert "--artifacts-destination=s3://mlflow" in SERVICES["mlflow"]["command"]
+    assert "--no-serve-artifacts" not in SERVICES["mlflow"]["command"]
+    holders = {name for name, service in SERVICES.items() if "AWS_SECRET_ACCESS_KEY" in service.get("environment", {})}
+    assert holders == {"mlflow", "bucket"}
 
 
 def test_secrets_come_from_the_environment_and_have_no_default() -> None:
@@ -52,8 +80,9 @@ def test_what_is_named_is_declared() -> None:
         for config in service.get("configs", ()):
             assert config["source"] in COMPOSE["configs"]
         for other, wanted in service.get("depends_on", {}).items():
-            assert wanted == {"condition": "service_healthy"}
-            assert "healthcheck" in SERVICES[other]
+            ended = SERVICES[other]["restart"] == "no"
+            assert wanted == {"condition": "service_completed_successfully" if ended else "service_healthy"}
+            assert ended or "healthcheck" in SERVICES[other]
 
 
 def test_settings_are_known_and_agree() -> None:
@@ -63,8 +92,16 @@ def test_settings_are_known_and_agree() -> None:
     for service in OURS.values():
         Settings.from_environment(service["environment"])
     for variable in ("SWEEPSERVE_HOME", "SWEEPSERVE_DATABASE"):
-        assert len({SERVICES[name]["environment"][variable] for name in ("api", "ray-head", "ray-worker")}) == 1
-    for name in ("api", "ray-head", "ray-worker"):
+        assert (
+            len(
+                {
+                    SERVICES[name]["environment"][variable]
+                    for name in ("api", "ray-head", "ray-worker", "ray-worker-gpu")
+                }
+            )
+            == 1
+        )
+    for name in ("api", "ray-head", "ray-worker", "ray-worker-gpu"):
         assert "data:/data" in SERVICES[name]["volumes"]
 
 
@@ -72,11 +109,12 @@ def test_addresses_within_the_network_name_services() -> None:
     """`http://mlflow:5000` and its like lead to a service of that name, at a port that it listens on."""
     for host, port in re.findall(r"(?:http://|@|=)([a-z][a-z-]+):(\d{4})\b", TEXT):
         if host != "localhost":
-            assert f"={port}" in " ".join(SERVICES[host]["command"]) or port == "8000", (host, port)
+            own = {"api": "8000", "objects": "9000"}.get(host)  # these listen there unless told otherwise
+            assert f"={port}" in " ".join(SERVICES[host]["command"]) or port == own, (host, port)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(OURS))
+@pytest.mark.parametrize("name", sorted(set(OURS) - {"bucket"}))
 def test_a_services_command_knows_its_options(name: str) -> None:
     """The same command line with --help added is understood; an option of another version would not be."""
     program, *arguments = OURS[name]["command"]
@@ -88,6 +126,13 @@ def test_a_services_command_knows_its_options(name: str) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "Usage:" in result.stdout
+
+
+def test_the_image_has_what_its_commands_import() -> None:
+    """The drivers of PostgreSQL and of S3 are extras of the package."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert '".[postgres,s3]"' in (ROOT / "Dockerfile").read_text()
+    assert extras["s3"][0].startswith("boto3")
 
 
 def test_the_image_holds_what_its_installation_reads() -> None:

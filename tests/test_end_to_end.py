@@ -1,9 +1,12 @@
 """The real stack from nothing to predictions: `sweepserve demo` on a terminal, which then serves until Ctrl-C."""
 
 import fcntl
+import ipaddress
+import json
 import os
 import pty
 import re
+import secrets
 import subprocess
 import sys
 import termios
@@ -12,15 +15,21 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import cv2
+import httpx
+import psutil
 import pytest
 
 from service.client import Client
+from service.programs import ray_folder
 from trainables.data.digits import Digits
 
 pytestmark = pytest.mark.slow
+
+RAY_TOKEN = "Ray's token"
 
 STOPPED: dict[str, Any] = {
     "name": "stopped",
@@ -84,9 +93,30 @@ class Terminal:
 
 
 @pytest.fixture(scope="module")
-def demo(shared_runner) -> Iterator[Terminal]:
+def planted(shared_runner) -> dict[str, str]:
+    """Secrets that the stack is given, by what they are: nothing that it leaves may hold them."""
+    creating = shared_runner.command("keys", "create", "planted", "--scope", "admin")
+    key, _ = creating.communicate(timeout=60)
+    token = shared_runner.home / "ray" / "token"
+    token.parent.mkdir(parents=True)
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    return {
+        "the user's API key": key.strip(),
+        "the database's password": secrets.token_hex(16),
+        RAY_TOKEN: token.read_text(),
+    }
+
+
+@pytest.fixture(scope="module")
+def demo(shared_runner, planted: dict[str, str]) -> Iterator[Terminal]:
     """The demo, shown and now serving; Ctrl-C ends it within ten seconds, and then no process of it is left."""
-    terminal = Terminal(sys.executable, "-m", "service", "demo", environment=shared_runner.environment)
+    given = {
+        "SWEEPSERVE_API_KEY": planted["the user's API key"],
+        "PGPASSWORD": planted["the database's password"],
+        "SWEEPSERVE_JSON_LOGS": "true",
+    }
+    terminal = Terminal(sys.executable, "-m", "service", "demo", environment={**shared_runner.environment, **given})
     try:
         terminal.wait_for("Ctrl-C ends it", within=240)
         yield terminal
@@ -136,7 +166,7 @@ def test_the_sweep_completed_and_ranks_its_trials(client: Client, sweep: dict[st
     assert sweep["state"] == "completed"
     trials = client.trials(sweep["id"])
     assert len(trials) == sweep["spec"]["search"]["trials"]
-    board = client.leaderboard(sweep["id"])
+    board = _ranked(client, sweep["id"])
     assert {trial["id"] for trial in board} == {trial["id"] for trial in trials if trial["state"] == "completed"}
     values = [trial["values"][0] for trial in board]
     assert values == sorted(values, reverse=True)
@@ -149,7 +179,7 @@ def test_mlflow_has_the_same_trials_and_the_same_best_value(client: Client, swee
     trials = {trial["id"]: trial["state"] for trial in client.trials(sweep["id"])}
     assert len(_runs(mlflow, sweep)) == len(trials)
     assert {trial: run.data.tags["sweepserve.state"] for trial, run in runs.items()} == trials
-    board = {trial["id"]: trial["values"][0] for trial in client.leaderboard(sweep["id"])}
+    board = {trial["id"]: trial["values"][0] for trial in _ranked(client, sweep["id"])}
     shown = {trial: run.data.metrics["objective"] for trial, run in runs.items() if "objective" in run.data.metrics}
     assert shown == board
     champion = mlflow.get_model_version_by_alias("quickstart", "champion")
@@ -194,7 +224,7 @@ def test_stop_ends_a_running_sweep_and_keeps_what_it_found(client: Client) -> No
     while not client.leaderboard(started["id"]):
         assert time.monotonic() < deadline, "no trial completes"
         time.sleep(0.2)
-    finished = {trial["id"]: trial for trial in client.leaderboard(started["id"])}
+    finished = {trial["id"]: trial for trial in _ranked(client, started["id"])}
     asked = time.monotonic()
     client.stop(started["id"])
     for event in client.watch(started["id"]):
@@ -205,6 +235,80 @@ def test_stop_ends_a_running_sweep_and_keeps_what_it_found(client: Client) -> No
     assert {trial["state"] for trial in trials.values()} <= {"completed", "stopped"}
     assert {trial: trials[trial] for trial in finished} == finished
     assert client.model("stopped")["versions"][0]["sweep_id"] == started["id"]
+
+
+def test_a_request_is_followed_to_mlflow(client: Client, sweep: dict[str, Any], mlflow: Any, shared_runner) -> None:
+    """The trace of the submission is in the audit, in the driver's log and in the tags of every run."""
+    (deed,) = [deed for deed in client.deeds() if deed["subject"] == f"/v1/sweeps/{sweep['id']}"]
+    assert deed["actor"].endswith("(planted)")
+    lines = [json.loads(line) for line in client.logs(sweep["id"]).splitlines() if line.startswith("{")]
+    assert {line["trace_id"] for line in lines} == {deed["trace_id"]}
+    traced = {run.data.tags["sweepserve.traceparent"].split("-")[1] for run in _runs(mlflow, sweep)}
+    assert traced == {deed["trace_id"]}
+
+
+def test_everything_listens_on_loopback_only(demo: Terminal, shared_runner) -> None:
+    """API, MLflow, and whatever Ray opens on ports that nobody chose."""
+    listening = set()
+    for process in psutil.Process(demo.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # workers come and go
+            listening |= {
+                (connection.laddr.ip, connection.laddr.port)
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
+    assert len(listening) >= 3
+    addresses = {ipaddress.ip_address(host) for host, _ in listening}
+    assert all((getattr(one, "ipv4_mapped", None) or one).is_loopback for one in addresses), addresses
+
+
+def test_ray_asks_for_its_token_and_mlflow_for_its_name(demo: Terminal, shared_runner, planted: dict[str, str]) -> None:
+    """Who only reaches their ports can run no job, and a page of another site cannot read runs."""
+    jobs = f"http://127.0.0.1:{shared_runner.environment['SWEEPSERVE_DASHBOARD_PORT']}/api/jobs/"
+    job = {"entrypoint": "touch /tmp/sweepserve-was-here"}
+    assert httpx.get(jobs).status_code == 401
+    assert httpx.post(jobs, json=job).status_code == 401
+    assert httpx.post(jobs, json=job, headers={"Authorization": "Bearer nonsense"}).status_code in (401, 403)
+    token = {"Authorization": f"Bearer {planted[RAY_TOKEN]}"}
+    assert httpx.get(jobs, headers=token).is_success
+    search = f"{shared_runner.mlflow_url}/api/2.0/mlflow/experiments/search?max_results=1"
+    assert httpx.get(search).is_success
+    assert httpx.get(search, headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_no_secret_is_left_anywhere(
+    client: Client, demo: Terminal, sweep: dict[str, Any], shared_runner, planted: dict[str, str]
+) -> None:
+    """Not in a file, not in what was printed, in no answer of the API or of Ray, in no process's command line."""
+    token_file = shared_runner.home / "ray" / "token"
+    places = {"what was printed": demo.shown.encode(), "command lines": "\n".join(shared_runner.left()).encode()}
+    for folder in (shared_runner.home, ray_folder(shared_runner.home)):
+        for path in folder.rglob("*"):
+            if path.is_file() and path != token_file:
+                places[str(path)] = path.read_bytes()
+    with httpx.Client(headers={"Authorization": f"Bearer {planted[RAY_TOKEN]}"}) as asking:
+        dashboard = f"http://127.0.0.1:{shared_runner.environment['SWEEPSERVE_DASHBOARD_PORT']}"
+        for url in (
+            f"{dashboard}/api/jobs/",
+            f"{dashboard}/api/v0/actors?detail=1",
+            f"{dashboard}/api/v0/workers?detail=1",
+        ):
+            places[url] = asking.get(url).content
+        for path in ("", "/events", "/logs", "/measurements"):
+            places[path or "the sweep"] = asking.get(
+                f"{shared_runner.url}/v1/sweeps/{sweep['id']}{path}", headers={"Authorization": ""}
+            ).content
+        places["metrics"] = asking.get(f"{shared_runner.url}/metrics", headers={"Authorization": ""}).content
+    # That the search finds what there is: the sweep's id, of which all are full.
+    assert sum(sweep["id"].encode() in content for content in places.values()) > 20
+    for what, secret in planted.items():
+        secret = secret.rpartition("_")[2]
+        assert [place for place, content in places.items() if secret.encode() in content] == [], what
+
+
+def _ranked(client: Client, sweep_id: str) -> list[dict[str, Any]]:
+    """The completed trials of a sweep without repeats, best first."""
+    return [trial for point in client.leaderboard(sweep_id) for trial in point["trials"]]
 
 
 def _runs(mlflow: Any, sweep: dict[str, Any]) -> list[Any]:

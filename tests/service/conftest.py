@@ -17,13 +17,15 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
-from service import sweeps
 from service.adapters.memory import ManualClock, MemoryLauncher, MemoryStore, MemoryTracker
+from service.adapters.memory_access import MemoryAccess
 from service.api.app import create_app
 from service.domain import Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
 from service.inference.predictor import Predictors
+from service.inference.serving_config import Serving, ServingTable
 from service.ports import Store
 from service.settings import Settings
+from service.submission import Submissions
 from trainables.data.dataset import Dataset, Split
 from trainables.data.digits import Digits
 from trainables.models.narrow_resnet import NarrowResNetConfig
@@ -31,6 +33,9 @@ from trainables.preprocessing import Preprocessing
 from trainables.saved_model import save_model
 from trainables.tasks import Classification
 from trainables.trial import TrainConfig, TrialConfig
+
+EAGER = ServingTable({}, Serving(engine="eager"))
+"""Other engines take seconds to be made ready; their tests ask for them."""
 
 SPEC = {
     "name": "digits",
@@ -46,6 +51,7 @@ class Service:
     """The API's fakes, its app, and what a driver would do to the store."""
 
     store: Store
+    access: MemoryAccess
     launcher: MemoryLauncher
     tracker: MemoryTracker
     clock: ManualClock
@@ -58,28 +64,31 @@ class Service:
     def sweep(self, name: str = "digits", **changes: Any) -> Sweep:
         """A queued sweep."""
         self.clock.advance(1)
-        return sweeps.create(self.store, {**SPEC, "name": name, **changes}, clock=self.clock)
+        spec = {**SPEC, "name": name, **changes}
+        return Submissions(store=self.store, clock=self.clock, weights_root=self.settings.weights_root).create(spec)
 
-    def running(self, name: str = "digits") -> Sweep:
+    def running(self, name: str = "digits", **changes: Any) -> Sweep:
         """A sweep with a driver."""
-        sweep = self.sweep(name)
+        sweep = self.sweep(name, **changes)
         self.store.count_attempt(sweep.id)
         return self.store.move_sweep(sweep.id, SweepState.RUNNING, at=self.clock.now())
 
     def trial(self, sweep: Sweep, number: int, *, value: float | None = None) -> Trial:
         """A trial after one epoch, completed where it has a value."""
+        point, repeat = divmod(number, sweep.spec["search"]["repeats"])
         trial = Trial(
             id=f"{sweep.id}-{number:04}",
             sweep_id=sweep.id,
             number=number,
-            point={"train.learning_rate": 0.001 * (number + 1)},
+            repeat=repeat,
+            point={"train.learning_rate": 0.001 * (point + 1)},
             created_at=self.clock.now(),
         )
         self.store.add_trial(trial)
         metrics = {"validation/accuracy": float("nan") if value is None else value}
         self.store.add_measurement(Measurement(trial_id=trial.id, step=1, at=self.clock.now(), metrics=metrics))
         if value is not None:
-            return self.store.finish_trial(trial.id, TrialState.COMPLETED, at=self.clock.now(), values=(value,))
+            return self.store.move_trial(trial.id, TrialState.COMPLETED, at=self.clock.now(), values=(value,))
         return self.store.trial(trial.id)
 
     def model(self, name: str = "digits", *, seed: int = 0) -> ModelVersion:
@@ -137,26 +146,32 @@ def _portal() -> Iterator[anyio.from_thread.BlockingPortal]:
 @pytest.fixture(name="make_service")
 def _make_service(portal: anyio.from_thread.BlockingPortal, tmp_path: Path) -> Iterator[Callable[..., Service]]:
     clients: list[httpx.Client] = []
+    closing: list[Predictors] = []
 
     def make(store: Store | None = None, **settings: Any) -> Service:
         store = store or MemoryStore()
-        launcher, tracker, clock = MemoryLauncher(), MemoryTracker(), ManualClock()
+        access, launcher, tracker, clock = MemoryAccess(), MemoryLauncher(), MemoryTracker(), ManualClock()
         chosen = replace(Settings(home=tmp_path), **settings)
+        predictors = Predictors(store, serving=EAGER, fresh=0.0)
+        closing.append(predictors)
         app = create_app(
             store=store,
+            access=access,
             launcher=launcher,
             tracker=tracker,
             clock=clock,
             settings=chosen,
-            predictors=Predictors(store),
+            predictors=predictors,
         )
         transport = _Wire(app, portal)
         clients.append(httpx.Client(transport=transport, base_url="http://127.0.0.1"))
-        return Service(store, launcher, tracker, clock, chosen, app, transport, clients[-1], tmp_path)
+        return Service(store, access, launcher, tracker, clock, chosen, app, transport, clients[-1], tmp_path)
 
     yield make
     for client in clients:
         client.close()
+    for predictors in closing:
+        predictors.close()
 
 
 @pytest.fixture(name="service")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -25,7 +24,7 @@ from rich.console import Console
 from service.cli import text
 from service.cli.commands import main
 from service.cli.watching import follow
-from service.domain import Job, SweepState
+from service.domain import Job, SweepState, TrialState
 from service.settings import Settings
 
 SPEC = "name: digits\nfamily: narrow_resnet\ndata: {name: digits}\nsearch: {trials: 3}\n"
@@ -145,7 +144,33 @@ def test_the_leaderboard_has_the_best_first(service: Any, run: Any) -> None:
         ["1", f"{sweep.id}-0001"],
         ["2", f"{sweep.id}-0000"],
     ]
-    assert [trial["number"] for trial in json.loads(run("leaderboard", sweep.id, "--json", "--limit", "1")[1])] == [1]
+    assert [point["number"] for point in json.loads(run("leaderboard", sweep.id, "--json", "--limit", "1")[1])] == [1]
+
+
+def test_the_leaderboard_of_several_objectives_shows_fronts(service: Any, run: Any) -> None:
+    """A column an objective, and the front in place of the rank."""
+    few = {"metric": "model/parameters", "mode": "min"}
+    sweep = service.running(objectives=[{"metric": "validation/accuracy", "mode": "max"}, few])
+    for number, values in enumerate([(0.5, 10.0), (0.75, 30.0), (0.4, 20.0)]):
+        trial = service.trial(sweep, number)
+        service.store.move_trial(trial.id, TrialState.COMPLETED, at=service.clock.now(), values=values)
+    _, out, _ = run("leaderboard", sweep.id)
+    header, _, *lines = out.splitlines()
+    assert header.split()[:5] == ["front", "trial", "epochs", "validation/accuracy", "model/parameters"]
+    assert [(line.split()[0], line.split()[3]) for line in lines[:3]] == [("1", "0.75"), ("1", "0.5"), ("2", "0.4")]
+
+
+def test_the_leaderboard_tells_the_spread_of_repeats(service: Any, run: Any) -> None:
+    """Mean, standard deviation, best and number of the trials of each point."""
+    sweep = service.running(search={"trials": 2, "repeats": 2, "aggregate": "best"})
+    for number, value in enumerate([0.5, 0.75, 0.625]):
+        service.trial(sweep, number, value=value)
+    _, out, _ = run("leaderboard", sweep.id)
+    header, _, first, second = out.splitlines()[:4]
+    assert header.split()[4:] == ["mean", "sd", "best", "of", "point"]
+    assert first.split()[:9] == ["1", f"{sweep.id}-0000", "...", "1", "0.75", "0.625", "0.1768", "0.75", "2"]
+    assert second.split()[:8] == ["2", f"{sweep.id}-0002", "1", "0.625", "0.625", "-", "0.625", "1"]
+    assert "of 4, 2 a point" in run("show", sweep.id)[1]
 
 
 def test_a_sweep_is_stopped(service: Any, run: Any) -> None:
@@ -306,8 +331,8 @@ def test_points_are_short_and_never_ambiguous(values: dict[str, Any], shown: str
     assert text.point(values) == shown
 
 
-def test_asking_commands_start_in_under_half_a_second() -> None:
-    """Nothing heavy is imported, and the processor time of a whole run stays below half a second."""
+def test_asking_commands_import_nothing_heavy() -> None:
+    """They start in a blink because of it; benchmarks/embedded_stack.py has the time."""
     code = f"""
 import sys
 from service.cli.commands import main
@@ -316,14 +341,8 @@ try:
 except SystemExit:
     print(sorted({HEAVY} & set(sys.modules)))
 """
-    spent = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-        assert answer.stdout == "[]\n"
-    assert min(spent) < 0.5
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
 
 
 @pytest.mark.slow
@@ -382,3 +401,36 @@ def _wait_until_it_serves(url: str, process: subprocess.Popen[str]) -> None:
             assert process.poll() is None, process.stdout.read() if process.stdout else ""
         time.sleep(0.1)  # a real process
     pytest.fail(f"{url} did not answer within a minute")
+
+
+def test_a_spec_is_previewed(service: Any, run: Any, tmp_path: Path) -> None:
+    """How many trials, where, and the first points; nothing is submitted."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SPEC + "space: {train.learning_rate: {kind: float, low: 1e-4, high: 1e-2}}\n")
+    status, out, _ = run("validate", str(path))
+    assert status == 0
+    assert "at once     2" in out
+    assert out.count("learning_rate=") == 3
+    assert json.loads(run("validate", str(path), "--json")[1])["trials"] == 3
+    assert service.store.sweeps() == []
+
+
+def test_a_sweep_is_cloned_with_changes(service: Any, run: Any) -> None:
+    """Each `--set` changes a part of the spec, in YAML; a key makes it once."""
+    sweep = service.sweep()
+    for _ in range(2):
+        arguments = ("clone", sweep.id, "--set", "search={trials: 9}", "--set", "name=other", "--key", "k")
+        status, out, _ = run(*arguments)
+        assert (status, out.split()[:2]) == (0, ["submitted", "other"])
+    (cloned,) = service.store.sweeps(name="other")
+    assert cloned.spec["search"]["trials"] == 9
+    assert run("clone", sweep.id, "--set", "search")[2] == "sweepserve: need --set PART=VALUE, got 'search'\n"
+
+
+def test_a_spec_is_submitted_whole_or_scaled(service: Any, run: Any, tmp_path: Path) -> None:
+    """`--scaled` applies its own `scale`, which is otherwise left out."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SPEC + "scale: {search: {trials: 2}}\n")
+    for options, trials in [((), 3), (("--scaled",), 2)]:
+        status, out, _ = run("submit", str(path), "--json", *options)
+        assert (status, json.loads(out)["spec"]["search"]["trials"]) == (0, trials)

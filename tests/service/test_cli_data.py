@@ -113,6 +113,7 @@ def test_every_fault_is_said_on_its_own_line(run: Run, tmp_path: Path) -> None:
     [
         (["digit"], "unknown dataset 'digit'; did you mean 'digits'?"),
         (["digits", "train=1797"], "train: need train + validation + test <= 1797, got 2397"),
+        (["mnist", "folder=/etc"], "folder: need a relative path, without '..', colons and backslashes, got '/etc'"),
         (["pathfinder", "frame=1", "frame.window=2"], "'frame' is both a value and a group, for 'frame.window'"),
     ],
 )
@@ -127,10 +128,11 @@ def test_what_cannot_be_is_refused(run: Run, command: list[str], arguments: list
 
 def test_data_that_cannot_be_had_or_kept_is_one_line(run: Run, tmp_path: Path) -> None:
     """Published files that are no such files, and a home that is no folder."""
-    (tmp_path / "files").mkdir()
+    files = tmp_path / "data" / "downloads" / "files"
+    files.mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        (tmp_path / "files" / f"{name}-ubyte").write_bytes(b"not IDX")
-    status, out, err = run("make", "mnist", "--set", f"folder={tmp_path / 'files'}")
+        (files / f"{name}-ubyte").write_bytes(b"not IDX")
+    status, out, err = run("make", "mnist", "--set", "folder=files")
     assert (status, out) == (1, "")
     assert "is not an IDX file" in err
     assert err.count("\n") == 1
@@ -206,7 +208,8 @@ def test_an_interrupted_dataset_stays_and_goes_on(run: Run, tmp_path: Path) -> N
     try:
         assert process.stderr is not None
         assert process.stderr.readline() == "pathfinder: 0 of 6002 images\n"
-        assert process.stderr.readline() == "pathfinder: 1000 of 6002 images\n"
+        made = int(process.stderr.readline().removeprefix("pathfinder: ").split()[0])
+        assert 0 < made < 6002
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=60)
     finally:
@@ -217,7 +220,7 @@ def test_an_interrupted_dataset_stays_and_goes_on(run: Run, tmp_path: Path) -> N
     assert run("list")[1].splitlines()[2].split()[2:4] == ["unfinished", "-"]
     status, _, err = run(*arguments)
     assert status == 0
-    assert int(err.split()[1]) >= 1000
+    assert int(err.split()[1]) >= made
     assert [one.finished for one in stored(tmp_path / "data")] == [True]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,11 +29,29 @@ TRIAL = Trial(id="abcdefgh-0000", sweep_id="abcdefgh", number=0, point={"x": [1,
 
 
 def test_the_tables_of_moves_cover_every_state() -> None:
-    """And final states are exactly those that nothing follows."""
+    """A sweep's driver ends in a state without one; only a user's verb leads out of those."""
     assert set(SWEEP_MOVES) == set(SweepState)
     assert set(TRIAL_MOVES) == set(TrialState)
-    assert {state for state, next_ in SWEEP_MOVES.items() if not next_} == {s for s in SweepState if s.final}
-    assert {state for state, next_ in TRIAL_MOVES.items() if not next_} == {s for s in TrialState if s.final}
+    without = {state for state in SweepState if not state.driven}
+    for state in without - {SweepState.QUEUED}:
+        assert SWEEP_MOVES[state] <= without
+    assert not any(SweepState.DELETING in SWEEP_MOVES[state] for state in SweepState if state.driven)
+    assert not any(TrialState.RUNNING in TRIAL_MOVES[state] for state in TrialState if state.final)
+
+
+def test_a_sweep_that_goes_on_counts_only_the_time_it_ran() -> None:
+    """Queued, paused and ended times are left out; its first start is kept, and its deaths are forgotten."""
+    minute = timedelta(minutes=1)
+    sweep = replace(SWEEP, deaths=3).to(SweepState.RUNNING, at=NOW)
+    assert sweep.seconds_run(NOW + minute) == 60
+    paused = sweep.to(SweepState.PAUSING, at=NOW + minute).to(SweepState.PAUSED, at=NOW + 2 * minute)
+    assert (paused.seconds_run(NOW + 60 * minute), paused.finished_at) == (120, None)
+    again = paused.to(SweepState.QUEUED, at=NOW + 5 * minute)
+    assert again.deaths == 0
+    again = again.to(SweepState.STARTING, at=NOW + 6 * minute).to(SweepState.RUNNING, at=NOW + 7 * minute)
+    assert again.started_at == NOW
+    assert again.seconds_run(NOW + 8 * minute) == 180
+    assert again.to(SweepState.COMPLETED, at=NOW + 9 * minute).ran == 240
 
 
 def test_a_sweep_notes_when_it_started_moved_and_finished() -> None:

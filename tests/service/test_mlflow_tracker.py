@@ -29,14 +29,16 @@ from mlflow.entities import Run, ViewType
 
 import trainables
 from service.adapters.memory import MemoryStore
+from service.adapters.mlflow_analyses import log_analysis
 from service.adapters.mlflow_package import REQUIREMENTS
 from service.adapters.mlflow_tracker import HABITS, MlflowTracker
-from service.domain import Measurement, Sweep, SweepState, Trial, TrialState, Unavailable
+from service.domain import Measurement, NotFound, Sweep, SweepState, Trial, TrialState, Unavailable
 from service.settings import Settings
 from service.spec import SweepSpec
 from trainables.saved_model import load_model, save_model
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
 SPEC = {
     "family": "narrow_resnet",
     "data": {"name": "digits", "image_size": 16},
@@ -98,14 +100,14 @@ def _tracking(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 class Lab:
     """A sweep in a store, and what MLflow shows of it."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, **changes: Any) -> None:
         self.settings, self.name = settings, name
-        self.spec = SweepSpec.from_dict({**SPEC, "name": name})
+        self.spec = SweepSpec.from_dict({**SPEC, "name": name, **changes})
         self.store, self.tracker = MemoryStore(), MlflowTracker(settings)
         self.client = MlflowClient(settings.tracking_url)
         self.id = f"{name:a>8}"[:8]
         self.now = NOW
-        self.store.add_sweep(Sweep(id=self.id, name=name, spec=self.spec.to_dict(), created_at=self.at()))
+        self.store.add_sweep(Sweep(id=self.id, name=name, spec=self.spec.to_dict(), created_at=self.at(), trace=TRACE))
         self.store.move_sweep(self.id, SweepState.RUNNING, at=self.at())
 
     def at(self) -> datetime:
@@ -114,10 +116,17 @@ class Lab:
         return self.now
 
     def trial(self, number: int) -> str:
-        trial_id = f"{self.id}-{number:04}"
-        point = {"train.learning_rate": 0.001 * (number + 1)}
-        self.store.add_trial(Trial(id=trial_id, sweep_id=self.id, number=number, point=point, created_at=self.at()))
-        return trial_id
+        place, repeat = divmod(number, self.spec.search.repeats)
+        trial = Trial(
+            id=f"{self.id}-{number:04}",
+            sweep_id=self.id,
+            number=number,
+            repeat=repeat,
+            point={"train.learning_rate": 0.001 * (place + 1)},
+            created_at=self.at(),
+        )
+        self.store.add_trial(trial)
+        return trial.id
 
     def measure(self, trial_id: str, step: int, **metrics: float) -> None:
         named = {f"validation/{name}": value for name, value in metrics.items()}
@@ -125,7 +134,7 @@ class Lab:
 
     def finish(self, trial_id: str, state: TrialState, value: float | None = None, reason: str = "") -> None:
         values = None if value is None else (value,)
-        self.store.finish_trial(trial_id, state, at=self.at(), values=values, reason=reason)
+        self.store.move_trial(trial_id, state, at=self.at(), values=values, reason=reason)
 
     def version(self, trial_id: str, value: float, path: Path) -> None:
         self.store.add_model_version(
@@ -169,12 +178,30 @@ def _saved(tmp_path: Path, lab: Lab) -> Path:
     return folder
 
 
+def test_an_analysis_is_on_the_page_of_its_trial(lab: Lab, tmp_path: Path) -> None:
+    """Its files are among the run's artifacts; a trial that has no run, and a server that is away, are told."""
+    trial_id = lab.trial(0)
+    lab.show()
+    picture = tmp_path / "ablation-middle.png"
+    picture.write_bytes(b"a picture")
+    page = log_analysis(lab.settings, trial_id, "ablation", [picture])
+    _, child = lab.runs()
+    assert page.endswith(f"/runs/{child.info.run_id}")
+    (shown,) = lab.client.list_artifacts(child.info.run_id, "analyses/ablation")
+    assert shown.path == "analyses/ablation/ablation-middle.png"
+    with pytest.raises(NotFound, match="has no run of trial nosuch"):
+        log_analysis(lab.settings, "nosuch", "ablation", [picture])
+    with pytest.raises(Unavailable, match="refused"):
+        log_analysis(replace(lab.settings, mlflow_url="http://127.0.0.1:9"), trial_id, "ablation", [picture])
+
+
 def test_a_sweep_is_a_parent_run_and_its_trials_are_its_children(lab: Lab) -> None:
     """Runs are related by MLflow's own tag and found by ours; parameters, dataset, spec and commit are there."""
     trial_id = lab.trial(0)
     lab.show()
     parent, child = lab.runs()
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert {run.data.tags["sweepserve.traceparent"] for run in (parent, child)} == {TRACE}
     assert {
         name: child.data.tags[f"sweepserve.{name}"] for name in ("sweep", "trial", "family", "dataset", "state")
     } == {
@@ -232,6 +259,23 @@ def test_ends_are_shown_with_state_reason_and_value(lab: Lab) -> None:
     assert [run.data.metrics.get("objective") for run in children] == [0.9, None, None, None]
     assert (parent.info.status, parent.data.tags["sweepserve.state"]) == ("FINISHED", "completed")
     assert parent.info.end_time == round(lab.now.timestamp() * 1000)
+
+
+def test_repeats_tell_what_their_point_came_to(tracking: Settings) -> None:
+    """Each run has its seed; the first run of a point has mean, standard deviation and best of those that completed."""
+    lab = Lab(tracking, "repeats", search={"trials": 2, "repeats": 3, "seed": 7})
+    for number, value in enumerate((0.5, None, 0.75, 0.625)):
+        state = TrialState.FAILED if value is None else TrialState.COMPLETED
+        lab.finish(lab.trial(number), state, value)
+    lab.show()
+    _, *children = lab.runs()
+    assert [run.data.params["train.seed"] for run in children] == ["7", "8", "9", "7"]
+    assert [run.data.tags["sweepserve.point"] for run in children] == ["0", "0", "0", "3"]
+    said = [
+        {name.partition("/")[2]: value for name, value in run.data.metrics.items() if "/" in name} for run in children
+    ]
+    spread = pytest.approx(0.125 * 2**0.5)
+    assert said == [{"mean": 0.625, "best": 0.75, "standard_deviation": spread}, {}, {}, {"mean": 0.625, "best": 0.625}]
 
 
 def fill(lab: Lab, saved: Path) -> None:
@@ -312,6 +356,19 @@ def test_the_newest_version_is_the_champion(lab: Lab, saved: Path) -> None:
     assert lab.runs()[0].data.tags["sweepserve.champion"] == f"{lab.id}-0001"
 
 
+def test_the_alias_follows_promotions(lab: Lab, saved: Path) -> None:
+    """A version that a person promotes is MLflow's champion too; an event that comes late moves nothing back."""
+    fill(lab, saved)
+    before = lab.store.events(lab.id)
+    lab.store.promote(lab.name, 1, at=lab.at())
+    lab.show()
+    promoted = lab.client.get_model_version_by_alias(lab.name, "champion")
+    assert promoted.tags["sweepserve.version"] == "1"
+    lab.tracker.track(lab.store.sweep(lab.id), [event for event in before if event.kind == "model"])
+    late = lab.client.get_model_version_by_alias(lab.name, "champion")
+    assert late.tags["sweepserve.version"] == "1"
+
+
 @pytest.fixture(name="logged")
 def _logged(lab: Lab, saved: Path) -> Iterator[Path]:
     """The champion as MLflow keeps it."""
@@ -345,11 +402,11 @@ def test_no_pickle_is_logged(logged: Path) -> None:
 
 
 def test_requirements_are_what_the_code_imports() -> None:
-    """The logged model asks pip for every package that `trainables` imports, Ray's file aside, and for no other."""
+    """The logged model asks pip for every package that a model needs of `trainables`, and for no other."""
     root = Path(trainables.__file__).parent
     imported = {"mlflow"}
     for file in root.rglob("*.py"):
-        if file.name != "trainable.py":
+        if file.name != "trainable.py" and file.parent.name != "analysis":
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Import):
                     imported |= {alias.name.split(".")[0] for alias in node.names}

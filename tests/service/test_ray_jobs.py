@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from service.adapters.ray_jobs import RayJobs
 from service.domain import Job, Unavailable
+
+TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
 
 
 def _free_port() -> int:
@@ -38,7 +41,7 @@ class Head:
 
 DRIVER = """
 import os, sys, time
-print("driver of", sys.argv[1], "at", os.environ["SWEEPSERVE_HOME"], flush=True)
+print("driver of", sys.argv[1], "at", os.environ["SWEEPSERVE_HOME"], os.environ.get("TRACEPARENT", ""), flush=True)
 if sys.argv[1] == "long":
     time.sleep(600)
 sys.exit(3 if sys.argv[1] == "bad" else 0)
@@ -120,9 +123,12 @@ def _finished(jobs: RayJobs, sweep_id: str, attempt: int = 1) -> Job:
 @pytest.mark.slow
 def test_a_driver_runs_with_the_heads_environment_and_its_output_is_kept(head: Head, jobs: RayJobs) -> None:
     """The driver finds the settings where the head was given them; its job ends as succeeded with its log."""
-    jobs.launch("good", 1)
+    jobs.launch("good", 1, trace=TRACE)
     assert _finished(jobs, "good").state == "succeeded"
-    assert f"driver of good at {head.folder / 'home'}" in jobs.logs("good", 1)
+    assert f"driver of good at {head.folder / 'home'} {TRACE}" in jobs.logs("good", 1)
+    headers = {"Authorization": f"Bearer {head.token_path.read_text().strip()}"}
+    known = httpx.get(f"{head.url}/api/jobs/sweep-good-1", headers=headers).json()
+    assert known["metadata"] == {"sweep": "good", "attempt": "1", "traceparent": TRACE}
 
 
 @pytest.mark.slow

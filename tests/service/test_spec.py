@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from search_spaces import default_space, read_yaml, same, studies, study, write_yaml
 from service.domain import InvalidSpec
-from service.plan import Stop
+from service.plan import Resources, Stop
 from service.spec import SweepSpec
 from trainables.families import FAMILIES
 from trainables.trial import TrialConfig
@@ -58,6 +58,11 @@ JSON = st.recursive(
 )
 
 
+FEW = {"metric": "model/parameters", "mode": "min"}
+LOSS = {"metric": "validation/loss", "mode": "min"}
+BATCH_SIZES = {"kind": "choice", "values": [32, 64]}
+
+
 def faults(document: Any) -> dict[str, str]:
     """The messages of a bad document by their JSON pointers."""
     with pytest.raises(InvalidSpec) as caught:
@@ -70,6 +75,23 @@ def with_space(**parameters: Any) -> dict[str, Any]:
     return BASE | {"space": {name.replace("__", "."): value for name, value in parameters.items()}}
 
 
+def test_a_grid_is_tried_whole_unless_the_spec_says_otherwise() -> None:
+    """Its trials are its points; a smaller number stays."""
+    document = with_space(train__batch_size=BATCH_SIZES, train__max_epochs={"kind": "int", "low": 1, "high": 3})
+    assert SweepSpec.from_dict(document | {"search": {"sampler": "grid"}}).search.trials == 6
+    assert SweepSpec.from_dict(document | {"search": {"sampler": "grid", "trials": 4}}).search.trials == 4
+
+
+@pytest.mark.parametrize(("fixed", "seed"), [({}, 5), ({"train.seed": 40}, 40)])
+def test_repeats_of_a_point_differ_in_their_seeds_only(fixed: dict[str, Any], seed: int) -> None:
+    """The seeds are the same at every point, and the data stay as they are."""
+    spec = SweepSpec.from_dict(BASE | {"fixed": fixed, "search": {"seed": 5, "repeats": 3}})
+    for point in spec.space.corners()[:2]:
+        first, second, third = (spec.trial(point, repeat).to_dict() for repeat in range(3))
+        assert [trial["train"].pop("seed") for trial in (first, second, third)] == [seed, seed + 1, seed + 2]
+        assert first == second == third
+
+
 def test_what_is_left_out_takes_its_default() -> None:
     """Three keys make a spec: the family's default space is searched, by TPE, for the best accuracy."""
     spec = SweepSpec.from_dict(BASE)
@@ -77,10 +99,26 @@ def test_what_is_left_out_takes_its_default() -> None:
         "data": {"name": "digits", "image_size": 32, "train": 1197, "validation": 300, "test": 300, "seed": 0},
         "fixed": {},
         "space": default_space("narrow_resnet").to_dict(),
-        "search": {"sampler": "tpe", "trials": 40, "seed": 0},
-        "stop": {"pruner": "asha", "grace_period": None, "reduction_factor": 4, "patience": None, "time_budget": None},
+        "search": {
+            "sampler": "tpe",
+            "trials": 40,
+            "seed": 0,
+            "repeats": 1,
+            "aggregate": "mean",
+            "population": 20,
+            "enqueue": [],
+            "warm_start": [],
+        },
+        "stop": {
+            "pruner": "asha",
+            "grace_period": None,
+            "reduction_factor": 4,
+            "patience": None,
+            "time_budget": None,
+            "silence_limit": None,
+        },
         "objectives": [{"metric": "validation/accuracy", "mode": "max"}],
-        "resources": {"cpus": 1.0, "gpus": 0.0},
+        "resources": {"cpus": 1.0, "gpus": 0.0, "max_concurrent": None, "priority": 0},
     }
 
 
@@ -187,7 +225,7 @@ def test_every_fault_is_listed_with_its_place() -> None:
         "/data/train": "need a whole number >= 1, got 0",
         "/data/tset": "did you mean 'data.test'?",
         "/fixed/model.chanels": "did you mean 'model.channels'?",
-        "/fixed/train.batch_size": "need a whole number >= 1, got 0",
+        "/fixed/train.batch_size": "need a whole number >= 1 and <= 65536, got 0",
         "/fixed/sweep": "unknown setting 'sweep'",
         "/space/train.learning_rate/low": "need a number > 0, got 0.0",
         "/space/train.max_epochs/kind": "need int or choice for a setting of whole numbers, got 'float'",
@@ -206,9 +244,8 @@ def test_every_fault_is_listed_with_its_place() -> None:
         "/search/trials": "need a whole number >= 1 and <= 1e+06, got 0",
         "/search/smapler": "did you mean 'sampler'?",
         "/stop/time_budget": "need a time such as 2h",
-        "/objectives/0/metric": "need one of 'validation/accuracy', 'validation/loss', got 'accuracy'",
         "/objectives/0/mode": "is required and missing",
-        "/resources/cpus": "need a number > 0, got 0",
+        "/resources/cpus": "need a number >= 0.0001, got 0",
         "/resources/gpus": "need a number >= 0, got 'all'",
     }
     assert {pointer: text for pointer, text in expected.items() if text not in found.get(pointer, "")} == {}
@@ -242,12 +279,71 @@ def test_every_fault_is_listed_with_its_place() -> None:
             "'data' too",
         ),
         (BASE | {"fixed": {"train.x": {}, "train.x.y": 1}}, "/fixed/train.x.y", "unknown setting"),
-        (BASE | {"objectives": []}, "/objectives", "need a list of one objective"),
+        (BASE | {"objectives": []}, "/objectives", "need a list of objectives"),
+        (BASE | {"objectives": [{"metric": "accuracy", "mode": "max"}]}, "/objectives/0/metric", "unknown metric"),
+        (BASE | {"objectives": [{"metric": "validation/f1", "mode": "max"}]}, "/objectives/0/metric", "on digits"),
+        (BASE | {"objectives": [FEW, FEW]}, "/objectives/1", "need objectives that differ"),
+        (BASE | {"objectives": [FEW]}, "/objectives/0/metric", "need what training improves first"),
+        (BASE | {"objectives": [LOSS, FEW], "search": {"sampler": "gp"}}, "/search/sampler", "gp needs one objective"),
+        (BASE | {"search": {"sampler": "cma-es"}}, "/search/sampler", "cma-es needs numbers, got a choice"),
+        (
+            with_space(
+                train__optimizer={"kind": "choice", "values": ["adam", "sgd"]},
+                train__momentum={"kind": "float", "low": 0, "high": 0.9, "when": {"train.optimizer": "sgd"}},
+            )
+            | {"search": {"sampler": "gp"}},
+            "/search/sampler",
+            "gp needs parameters without conditions, got one of train.momentum",
+        ),
+        (
+            with_space(train__learning_rate={"kind": "float", "low": 0.001, "high": 0.1})
+            | {"search": {"sampler": "cma-es"}},
+            "/search/sampler",
+            "cma-es needs at least 2 parameters that vary, got 1",
+        ),
+        (
+            with_space(train__batch_size=BATCH_SIZES)
+            | {"search": {"sampler": "grid", "enqueue": [{"train.batch_size": 32}]}},
+            "/search/sampler",
+            "grid tries every point",
+        ),
+        (
+            with_space(train__batch_size=BATCH_SIZES) | {"search": {"enqueue": [{"train.batch_size": 48}]}},
+            "/search/enqueue/0/train.batch_size",
+            "cannot be 48",
+        ),
+        (
+            with_space(train__batch_size=BATCH_SIZES)
+            | {"search": {"trials": 1, "enqueue": [{"train.batch_size": 32}] * 2}},
+            "/search/enqueue",
+            "need at most the 1 points tried, got 2",
+        ),
         (BASE | {"objectives": [{"metric": "validation/loss", "mode": "max"}]}, "/objectives/0/mode", "need 'min'"),
         (BASE | {"resources": {"gpus": 1.5}}, "/resources/gpus", "a share below 1 or a whole number"),
+        (BASE | {"resources": {"gpus": 1e-309}}, "/resources/gpus", "need 0 or at least 0.0001, got 1e-309"),
         (BASE | {"search": 40}, "/search", "need a mapping of settings, got 40"),
         (BASE | {"stop": {"patience": 2}, "fixed": {"train.patience": 2}}, "/stop/patience", "not both"),
         (BASE | {"search": {"trials": 10**6 + 1}}, "/search/trials", "<= 1e+06, got 1000001"),
+        (
+            BASE | {"search": {"sampler": "grid"}},
+            "/space/train.learning_rate",
+            "need a choice, an int or a float with a step in a grid",
+        ),
+        (
+            with_space(train__batch_size=BATCH_SIZES) | {"search": {"sampler": "grid", "trials": 3}},
+            "/search/trials",
+            "need at most the 2 points of the grid, got 3",
+        ),
+        (
+            with_space(train__batch_size={"kind": "int", "low": 1, "high": 2**16}) | {"search": {"sampler": "grid"}},
+            "/search/sampler",
+            "need at most 10000 points in a grid, and this space has more",
+        ),
+        (
+            with_space(train__seed={"kind": "int", "low": 0, "high": 9}) | {"search": {"repeats": 2}},
+            "/search/repeats",
+            "need 1 where train.seed is searched, got 2",
+        ),
         (BASE | {"data": {"name": "cabc", "train": 10**7 + 1}}, "/data/train", "<= 1e+07, got 10000001"),
         (BASE | {"data": {"name": "pathfinder", "image_size": 1025}}, "/data/image_size", "<= 1024, got 1025"),
         (BASE | {"fixed": {f"train.x{i}": i for i in range(3000)}}, "", "need at most 5000 values in a spec, got 6008"),
@@ -305,8 +401,11 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_default_space_fits_its_family(family: str) -> None:
-    """A family's default space is legal as it is, on the digits."""
-    spec = SweepSpec.from_dict({"name": "a", "family": family, "data": {"name": "digits"}})
+    """A family's default space is legal as it is, on a dataset that asks what it answers."""
+    data = {"classification": "digits", "pose": "synthetic_scene"}
+    (name,) = (data[kind] for kind in data if kind in FAMILIES[family]().tasks)
+    loss = {"metric": "validation/loss", "mode": "min"}  # which every task has
+    spec = SweepSpec.from_dict({"name": "a", "family": family, "data": {"name": name}, "objectives": [loss]})
     rng = Random(0)
     for _ in range(50):
         assert spec.trial(spec.space.sample(rng)).family == family
@@ -382,7 +481,7 @@ RANGES = {
     "train.learning_rate": st.floats(1e-6, 10),
     "train.weight_decay": st.floats(0, 1),
     "train.momentum": st.floats(0, 0.99),
-    "train.batch_size": st.integers(1, 10**6),
+    "train.batch_size": st.integers(1, 2**16),
     "train.max_epochs": st.integers(1, 10**6),
     "train.patience": st.integers(1, 10**6),
     "train.seed": st.integers(0, 10**6),
@@ -406,3 +505,28 @@ def test_any_space_of_legal_ranges_makes_a_spec(data: st.DataObject) -> None:
     document = BASE | {"space": space}
     assert set(SweepSpec.from_dict(document).space) == set(space)
     check(document)
+
+
+def _node(cpus: float, gpus: float = 0) -> dict[str, float]:
+    """A node as Ray describes it, which leaves out what it has none of."""
+    return {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "resources", "reason", "room"),
+    [
+        ([_node(2)], Resources(), None, 2),
+        ([_node(1), _node(4, 1)], Resources(cpus=4, gpus=0.25), None, 1),
+        ([_node(8, 1)], Resources(gpus=0.3), None, 3),
+        ([_node(2), _node(2)], Resources(gpus=1), "a trial needs 1 GPU; the largest node has 0", 0),
+        ([_node(2), _node(2)], Resources(cpus=3), "a trial needs 3 CPU; the largest node has 2", 0),
+        ([_node(8), _node(1, 2)], Resources(cpus=4, gpus=2), "a trial needs 4 CPU and 2 GPU; no node has both", 0),
+        ([], Resources(), "a trial needs 1 CPU; the largest node has 0", 0),
+    ],
+)
+def test_a_trial_fits_where_one_node_can_hold_it(
+    nodes: Any, resources: Resources, reason: str | None, room: int
+) -> None:
+    """Nodes do not add up, since a trial runs on one."""
+    assert resources.misfit(nodes) == reason
+    assert resources.room(nodes) == room

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -20,7 +21,6 @@ from service.adapters.sql_tables import metadata
 from service.domain import Sweep, Unavailable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-POSTGRES = os.environ.get("TEST_POSTGRES_URL", "")
 
 
 @pytest.fixture
@@ -36,16 +36,6 @@ def store(url: str) -> Iterator[SqlStore]:
     made.migrate()
     yield made
     made.close()
-
-
-def emptied(url: str) -> str:
-    """The PostgreSQL database at this URL, without tables."""
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
-    return url
 
 
 def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
@@ -72,14 +62,13 @@ def test_migrations_make_the_tables_of_the_code(store: SqlStore, url: str) -> No
     assert differences(url) == []
 
 
-@pytest.mark.skipif(not POSTGRES, reason="TEST_POSTGRES_URL names no PostgreSQL whose schema `public` may be dropped")
-def test_migrations_make_the_same_tables_in_postgresql() -> None:
+def test_migrations_make_the_same_tables_in_postgresql(postgres: Any) -> None:
     """From nothing and once more; the contract's cases run there too."""
-    store = SqlStore(emptied(POSTGRES))
-    store.migrate()
-    store.migrate()
-    store.close()
-    assert differences(POSTGRES) == []
+    url = postgres.database()
+    with closing(SqlStore(url)) as store:
+        store.migrate()
+        store.migrate()
+    assert differences(url) == []
 
 
 def test_migrating_again_changes_nothing(store: SqlStore, url: str) -> None:
@@ -119,10 +108,13 @@ for done in range(50):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database", ["sqlite", *(["postgresql"] if POSTGRES else [])])
-def test_processes_that_start_together_share_a_database(url: str, database: str) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_processes_that_start_together_share_a_database(
+    request: pytest.FixtureRequest, url: str, database: str
+) -> None:
     """They migrate at the same moment and then write to one sweep: every event is there, numbered without gaps."""
-    url = url if database == "sqlite" else emptied(POSTGRES)
+    if database == "postgresql":
+        url = request.getfixturevalue("postgres").database()
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, url, str(i)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for i in range(3)

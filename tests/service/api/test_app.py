@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from service.adapters.sql_store import SqlStore
 from service.api.background import Loop
+from service.api.openapi import FAILURE
 from service.spec import SweepSpec
 
 SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}}
@@ -32,7 +33,7 @@ def test_readiness_says_what_is_missing(service: Any, serve: Callable[..., str])
     """200 when all is there; 503 with the reason by part when it is not."""
     url = serve(service.app)
     answer = httpx.get(f"{url}/readyz")
-    parts = {"store": "ok", "cluster": "ok", "reconciler": "ok", "tracker": "ok"}
+    parts = {"store": "ok", "cluster": "ok", "leader": "ok", "reconciler": "ok", "tracker": "ok"}
     assert (answer.status_code, answer.json()) == (200, {"ready": True, "parts": parts})
     service.launcher.down = True
     answer = httpx.get(f"{url}/readyz")
@@ -49,7 +50,7 @@ def test_an_app_whose_threads_do_not_run_is_not_ready(service: Any) -> None:
 def test_while_it_is_up_sweeps_are_launched_and_tracked(service: Any, serve: Callable[..., str]) -> None:
     """The background threads do what the core's own tests say they should, without being asked."""
     url = serve(service.app)
-    sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()
+    sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC, timeout=30).json()
     _wait_until(lambda: service.launcher.launches == [(sweep["id"], 1)])
     _wait_until(lambda: len(service.tracker.shown(sweep["id"])) > 0)
 
@@ -125,15 +126,22 @@ def test_the_description_has_stable_names_and_the_real_errors(service: Any) -> N
     described = service.http.get("/openapi.json").json()
     operations = [operation for path in described["paths"].values() for operation in path.values()]
     assert {operation["operationId"] for operation in operations} == {
-        "submit_sweep", "list_sweeps", "get_sweep", "list_trials", "get_leaderboard", "list_measurements",
-        "list_events", "stop_sweep", "get_logs", "list_models", "get_model", "predict", "list_families",
-        "get_family", "list_datasets", "get_health", "get_readiness",
+        "submit_sweep", "clone_sweep", "validate_sweep",
+        "list_sweeps", "get_sweep", "list_trials", "get_leaderboard", "list_measurements",
+        "list_events", "stop_sweep", "cancel_sweep", "pause_sweep", "resume_sweep", "extend_sweep", "retry_sweep",
+        "delete_sweep", "get_logs", "list_models", "get_model", "predict", "list_families",
+        "get_family", "list_datasets", "list_deeds", "get_metrics", "get_health", "get_readiness", "list_promotions",
+        "promote", "roll_back", "get_server", "is_live", "is_ready", "get_model_metadata", "get_model_version_metadata",
+        "is_model_ready", "is_model_version_ready", "infer", "infer_version",
     }  # fmt: skip
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    assert all(operation["responses"]["default"]["content"] == problem for operation in operations)
+    failure = {"application/json": {"schema": FAILURE}}
+    for path, methods in described["paths"].items():
+        for operation in methods.values():
+            assert operation["responses"]["default"]["content"] == (failure if path.startswith("/v2") else problem)
     assert "HTTPValidationError" not in str(described)
     body = described["paths"]["/v1/sweeps"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert body == {"$ref": "#/components/schemas/SweepSpec"}
+    assert body == {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("SweepSpec", "Study")]}
     assert described["components"]["schemas"]["SweepSpec"] == SweepSpec.json_schema()
 
 

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from service.domain import TrialState
-from trainables.saved_model import load_model
+from trainables.data.synthetic_scene import SyntheticScene
+from trainables.models.pose_net import PoseNetConfig
+from trainables.saved_model import load_model, save_model
+from trainables.trial import TrainConfig, TrialConfig
 
 IMAGES = [np.random.default_rng(i).integers(0, 256, (16, 16), dtype=np.uint8) for i in range(3)]
 
@@ -179,3 +182,122 @@ def test_a_model_whose_files_are_gone_is_a_503(service: Any) -> None:
     assert answer.status_code == 503
     assert "version 1 of model 'digits' cannot be loaded" in answer.json()["detail"]
     assert service.store.trial(version.trial_id).state is TrialState.COMPLETED
+
+
+def test_a_pose_lstm_answers_with_a_position_and_a_unit_quaternion(service: Any, tmp_path: Path) -> None:
+    """For a photograph of the synthetic scene, as the saved model itself does."""
+    data = SyntheticScene(image_size=80, train=2, validation=1, test=2)
+    dataset = data.load(tmp_path)
+    model = PoseNetConfig(head="lstm", width=0.05, hidden_size=4)
+    trial = TrialConfig(family="pose_net", model=model, train=TrainConfig(), data=data)
+    weights = model.build(input_shape=dataset.preprocessing.input_shape, outputs=7).state_dict()
+    version = service.model("street")
+    save_model(Path(version.path), trial=trial, dataset=dataset, weights=weights, step=1, metrics={})
+    photographs = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in dataset.test.images]
+    contents = [_png(np.ascontiguousarray(image[:, :, ::-1])) for image in photographs]
+    answer = service.http.post("/v1/models/street/predict", json=_json(*contents))
+    assert answer.status_code == 200
+    for said, meant in zip(
+        answer.json()["predictions"], load_model(Path(version.path)).predict(photographs), strict=True
+    ):
+        assert set(said) == {"position", "orientation"}
+        assert len(said["position"]) == 3
+        assert len(said["orientation"]) == 4
+        assert np.linalg.norm(said["orientation"]) == pytest.approx(1, abs=1e-5)
+        for part in ("position", "orientation"):
+            assert said[part] == pytest.approx(meant[part], abs=1e-5)
+    images = dataset.test.images
+    tensor = {"name": "images", "shape": list(images.shape), "datatype": "UINT8", "data": images.flatten().tolist()}
+    inferred = service.http.post("/v2/models/street/infer", json={"inputs": [tensor]}).json()["outputs"]
+    told = {output["name"]: np.reshape(output["data"], output["shape"]) for output in inferred}
+    assert told["position"].shape == (2, 3)
+    np.testing.assert_allclose(np.linalg.norm(told["orientation"], axis=1), 1, atol=1e-5)
+    for part in ("position", "orientation"):
+        meant = [one[part] for one in answer.json()["predictions"]]
+        np.testing.assert_allclose(told[part], meant, atol=1e-5)
+
+
+def test_an_image_may_be_the_body_itself(service: Any) -> None:
+    """With an image's content type, or that of any bytes; another one is a 415."""
+    service.model()
+    content = _png(IMAGES[0])
+    url = "/v1/models/digits/predict"
+    expected = service.http.post(url, json=_json(content)).json()
+    for kind in ("image/png", "application/octet-stream"):
+        assert service.http.post(url, content=content, headers={"content-type": kind}).json() == expected
+    assert service.http.post(url, content=content, headers={"content-type": "text/plain"}).status_code == 415
+    broken = service.http.post(url, content=b"GIF89a", headers={"content-type": "image/gif"})
+    assert broken.status_code == 400
+    assert broken.json()["detail"].startswith("the image cannot be read: need PNG, JPEG, BMP, TIFF, WebP")
+
+
+def test_another_version_answers_if_asked(service: Any) -> None:
+    """By its number or by the sweep that made it."""
+    first, second = service.model(seed=1), service.model(seed=2)
+    content, url = _json(_png(IMAGES[0])), "/v1/models/digits/predict"
+    assert service.http.post(url, json=content).json()["version"] == second.version
+    for query in ({"version": 1}, {"sweep": first.sweep_id}):
+        assert service.http.post(url, json=content, params=query).json()["version"] == 1
+    assert service.http.post(url, json=content, params={"version": 9}).status_code == 404
+    assert service.http.post(url, json=content, params={"version": 0}).status_code == 422
+    assert service.http.post(url, json=content, params={"steps": 2}).status_code == 400
+
+
+def test_a_champion_is_promoted_and_rolled_back(service: Any) -> None:
+    """At once, for the next request; the record says who did what and why."""
+    service.model(seed=1)
+    service.model(seed=2)
+    content, url = _json(_png(IMAGES[0])), "/v1/models/digits"
+    promoted = service.http.post(f"{url}/promote", json={"version": 1, "reason": "calmer"})
+    assert promoted.status_code == 200
+    assert {key: promoted.json()[key] for key in ("number", "version", "kind", "by", "reason")} == {
+        "number": 3, "version": 1, "kind": "promoted", "by": "anonymous", "reason": "calmer",
+    }  # fmt: skip
+    assert service.http.post(f"{url}/predict", json=content).json()["version"] == 1
+    assert service.http.get(url).json()["champion"] == 1
+    assert service.http.post(f"{url}/rollback").json()["version"] == 2
+    assert service.http.post(f"{url}/predict", json=content).json()["version"] == 2
+    assert [one["kind"] for one in service.http.get(f"{url}/promotions").json()["promotions"]] == [
+        "rolled back", "promoted", "registered", "registered",
+    ]  # fmt: skip
+    assert [deed.action for deed in service.access.deeds(limit=9)] == ["roll_back", "promote"]
+
+
+def test_what_cannot_be_promoted_is_refused(service: Any) -> None:
+    """No such version or model: 404; nothing to go back to: 409; no version at all: 422; nothing has changed."""
+    service.model()
+    url = "/v1/models/digits"
+    assert service.http.post(f"{url}/promote", json={"version": 2}).status_code == 404
+    assert service.http.post("/v1/models/nobody/promote", json={"version": 1}).status_code == 404
+    assert service.http.post("/v1/models/nobody/rollback").status_code == 404
+    assert service.http.get("/v1/models/nobody/promotions").status_code == 404
+    assert service.http.post(f"{url}/rollback").status_code == 409
+    assert service.http.post(f"{url}/promote", json={}).status_code == 422
+    assert len(service.store.promotions("digits")) == 1
+
+
+def test_a_version_whose_files_are_gone_does_not_become_champion(service: Any) -> None:
+    """It is loaded before it answers; the champion stays."""
+    first = service.model(seed=1)
+    service.model(seed=2)
+    (Path(first.path) / "model.json").unlink()
+    assert service.http.post("/v1/models/digits/promote", json={"version": 1}).status_code == 503
+    assert service.store.champion("digits").version == 2
+
+
+def test_a_model_tells_what_runs_it(service: Any) -> None:
+    """Those of its versions that are in memory, and by which engine."""
+    service.model()
+    assert service.http.get("/v1/models/digits").json()["loaded"] == []
+    service.http.post("/v1/models/digits/predict", json=_json(_png(IMAGES[0])))
+    loaded = service.http.get("/v1/models/digits").json()["loaded"]
+    assert loaded == [{"version": 1, "engine": "eager", "ready": True, "notes": []}]
+
+
+def test_a_large_image_is_answered_as_a_small_one(service: Any) -> None:
+    """Decoded on its own, and fitted all the same."""
+    version = service.model()
+    image = np.random.default_rng(5).integers(0, 256, (700, 500), dtype=np.uint8)
+    answer = service.http.post("/v1/models/digits/predict", json=_json(_png(image))).json()
+    (expected,) = load_model(Path(version.path)).predict([image])
+    assert answer["predictions"][0]["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)

@@ -150,12 +150,24 @@ def test_trials_are_listed_by_number_and_ranked_by_value(service: Any) -> None:
         service.trial(sweep, number, value=value)
 
     def numbers(path: str) -> list[int]:
-        return [trial["number"] for trial in service.http.get(f"/v1/sweeps/{sweep.id}/{path}").json()["trials"]]
+        (found,) = service.http.get(f"/v1/sweeps/{sweep.id}/{path}").json().values()
+        return [one["number"] for one in found]
 
     assert numbers("trials") == [0, 1, 2, 3]
     assert numbers("trials?state=running") == [2]
     assert numbers("leaderboard") == [1, 3, 0]
     assert numbers("leaderboard?limit=2") == [1, 3]
+
+
+def test_repeats_are_one_line_of_the_leaderboard(service: Any) -> None:
+    """A point counts with the mean of its trials; their spread, their best and the trials themselves are there."""
+    sweep = service.running(search={"trials": 2, "repeats": 3})
+    for number, value in enumerate([0.5, 0.75, 1.0, 0.9, None, 0.7]):
+        service.trial(sweep, number, value=value)
+    first, second = service.http.get(f"/v1/sweeps/{sweep.id}/leaderboard").json()["points"]
+    assert (first["number"], first["values"], first["mean"], first["best"]) == (3, [0.8], [0.8], [0.9])
+    assert [(trial["number"], trial["repeat"]) for trial in first["trials"]] == [(3, 0), (5, 2)]
+    assert (second["number"], second["values"], second["standard_deviation"]) == (0, [0.75], [0.25])
 
 
 def test_measurements_that_json_cannot_say_are_texts(service: Any) -> None:
@@ -187,23 +199,6 @@ def test_events_go_on_after_the_last_one_seen(service: Any) -> None:
     ]:
         seen += [(event["number"], event["kind"]) for event in page]
     assert seen == [(1, "sweep"), (2, "sweep"), (3, "trial"), (4, "measurement"), (5, "trial")]
-
-
-def test_a_running_sweep_is_asked_to_stop(service: Any) -> None:
-    """202 with the sweep as it is then; again changes nothing."""
-    sweep = service.running()
-    for _ in range(2):
-        answer = service.http.post(f"/v1/sweeps/{sweep.id}/stop")
-        assert (answer.status_code, answer.json()["state"]) == (202, "stopping")
-
-
-def test_a_sweep_that_has_ended_cannot_be_stopped(service: Any) -> None:
-    """409, and the answer says what it is."""
-    sweep = service.sweep()
-    assert service.http.post(f"/v1/sweeps/{sweep.id}/stop").json()["state"] == "stopped"
-    answer = service.http.post(f"/v1/sweeps/{sweep.id}/stop")
-    assert answer.status_code == 409
-    assert answer.json()["detail"] == f"sweep {sweep.id} is stopped and cannot be stopped"
 
 
 def test_the_log_of_the_newest_driver_is_plain_text(service: Any) -> None:

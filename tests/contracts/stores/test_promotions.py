@@ -1,0 +1,60 @@
+"""Promotions: which version of a model is its champion, and since when."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.domain import Conflict, NotFound, as_data
+from service.ports import Store
+from tests.contracts.store_samples import NOW, add_sweep, add_trial, kinds, offer, together
+
+
+def test_a_person_may_choose_the_champion_and_undo_it(store: Store) -> None:
+    """Each change is kept with who and why; undoing goes back one promotion that stands, again one further."""
+    sweep = add_sweep(store)
+    versions = [offer(store, add_trial(store, sweep, number)) for number in range(3)]
+    assert store.champion("digits") == versions[2]
+    promoted = store.promote("digits", 1, at=NOW, by="ada", reason="calmer")
+    assert (promoted.number, promoted.version, promoted.kind, promoted.by, promoted.reason) == (
+        4, 1, "promoted", "ada", "calmer",
+    )  # fmt: skip
+    assert store.champion("digits") == versions[0]
+    assert store.models() == [versions[0]]
+    assert store.model_versions("digits") == versions[::-1]
+    assert store.events(sweep.id)[-1].data == {**as_data(versions[0]), "promotion": 4}
+    back = [store.roll_back("digits", at=NOW, by="bo").version for _ in range(3)]
+    assert back == [3, 2, 1]
+    with pytest.raises(Conflict, match="had no other champion before version 1"):
+        store.roll_back("digits", at=NOW)
+    kinds_of = [promotion.kind for promotion in store.promotions("digits")]
+    assert kinds_of == ["rolled back"] * 3 + ["promoted"] + ["registered"] * 3
+
+
+def test_promoting_the_champion_changes_nothing(store: Store) -> None:
+    """No event, no promotion; and what is not there cannot be promoted."""
+    sweep = add_sweep(store)
+    version = offer(store, add_trial(store, sweep, 0))
+    assert store.promote("digits", 1, at=NOW) == store.promotions("digits")[0]
+    assert len(store.promotions("digits")) == 1
+    assert kinds(store, sweep).count("model") == 1
+    assert store.champion("digits") == version
+    for change in (
+        lambda: store.promote("digits", 2, at=NOW),
+        lambda: store.promote("nobody", 1, at=NOW),
+        lambda: store.roll_back("nobody", at=NOW),
+        lambda: store.champion("nobody"),
+    ):
+        with pytest.raises(NotFound):
+            change()
+    assert store.promotions("nobody") == []
+
+
+def test_changes_of_a_champion_at_once_are_numbered_one_by_one(store: Store) -> None:
+    """However many threads promote, each promotion has a number of its own and the last one holds."""
+    sweep = add_sweep(store)
+    for number in range(4):
+        offer(store, add_trial(store, sweep, number))
+    together(*(lambda version=version: store.promote("digits", version, at=NOW) for version in (1, 2, 3) * 2))
+    promotions = store.promotions("digits")
+    assert [promotion.number for promotion in promotions] == list(range(len(promotions), 0, -1))
+    assert store.champion("digits").version == promotions[0].version

@@ -1,0 +1,174 @@
+"""Sweeps: kept, listed, moved, counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from service.domain import Conflict, IllegalMove, NotFound, Sweep, SweepState
+from service.ports import Store
+from tests.contracts.store_samples import NOW, add_sweep, add_trial, claim, kinds, measure, offer, together
+
+
+def test_a_sweep_comes_back_as_it_was(store: Store) -> None:
+    """Every field survives, times in UTC included."""
+    sweep = add_sweep(store, spec={"search": {"trials": 3}, "list": [1, 2.5, None, True, "ü"]})
+    assert store.sweep(sweep.id) == replace(sweep, last_event=1)
+    assert store.sweep(sweep.id).created_at.tzinfo is UTC
+
+
+def test_a_time_in_another_zone_is_the_same_time(store: Store) -> None:
+    """What is written with another offset compares equal when read."""
+    there = datetime.fromisoformat("2026-03-01T14:30:00+05:30")
+    store.add_sweep(Sweep(id="zone2222", name="zone", spec={}, created_at=there))
+    assert store.sweep("zone2222").created_at == there
+
+
+def test_a_taken_id_is_a_conflict(store: Store) -> None:
+    """Adding a sweep twice changes nothing."""
+    sweep = add_sweep(store)
+    with pytest.raises(Conflict, match="aaaa2222"):
+        add_sweep(store, name="other")
+    assert store.sweep(sweep.id).name == "digits"
+    assert kinds(store, sweep) == ["sweep"]
+
+
+def test_sweeps_are_listed_newest_first_and_by_pages(store: Store) -> None:
+    """Sweeps of the same moment are told apart by id, so that no page repeats or skips one."""
+    for number in range(5):
+        add_sweep(store, f"sweep{number}", age=number // 2)
+    everything = [sweep.id for sweep in store.sweeps()]
+    assert everything == ["sweep1", "sweep0", "sweep3", "sweep2", "sweep4"]
+    assert [sweep.id for sweep in store.sweeps(limit=2)] == everything[:2]
+    assert [sweep.id for sweep in store.sweeps(limit=2, before=everything[1])] == everything[2:4]
+    assert [sweep.id for sweep in store.sweeps(limit=2, before=everything[3])] == everything[4:]
+    assert store.sweeps(before=everything[4]) == []
+
+
+def test_sweeps_are_found_by_state_and_name(store: Store) -> None:
+    """Both filters hold at once."""
+    add_sweep(store, "one", age=3)
+    add_sweep(store, "two", age=2, name="other")
+    add_sweep(store, "three", age=1)
+    store.move_sweep("one", SweepState.RUNNING, at=NOW)
+    assert [sweep.id for sweep in store.sweeps(states=[SweepState.QUEUED])] == ["three", "two"]
+    assert [sweep.id for sweep in store.sweeps(states=[SweepState.QUEUED, SweepState.RUNNING])] == [
+        "three",
+        "two",
+        "one",
+    ]
+    assert [sweep.id for sweep in store.sweeps(states=[SweepState.QUEUED], name="digits")] == ["three"]
+    add_sweep(store, "four", spec={"family": "pose_net"})
+    assert [sweep.id for sweep in store.sweeps(family="pose_net")] == ["four"]
+    assert [sweep.id for sweep in store.sweeps(family="narrow_resnet", name="other")] == ["two"]
+
+
+def test_a_sweep_moves_by_the_table_of_moves(store: Store) -> None:
+    """A move keeps its time and reason and tells watchers; an illegal one changes nothing."""
+    sweep = add_sweep(store)
+    later = NOW + timedelta(seconds=5)
+    running = store.move_sweep(sweep.id, SweepState.RUNNING, at=NOW)
+    failed = store.move_sweep(sweep.id, SweepState.FAILED, at=later, reason="out of memory\0")
+    assert (running.state, running.started_at, running.moved_at) == (SweepState.RUNNING, NOW, NOW)
+    assert (failed.state, failed.finished_at, failed.moved_at) == (SweepState.FAILED, later, later)
+    assert failed == store.sweep(sweep.id)
+    with pytest.raises(IllegalMove, match="is failed and cannot become running"):
+        store.move_sweep(sweep.id, SweepState.RUNNING, at=NOW)
+    assert [(event.number, event.at, event.data) for event in store.events(sweep.id)] == [
+        (1, NOW, {"state": "queued", "reason": ""}),
+        (2, NOW, {"state": "running", "reason": ""}),
+        (3, later, {"state": "failed", "reason": "out of memory"}),
+    ]
+
+
+def test_of_two_movers_one_wins(store: Store) -> None:
+    """Two threads that move a sweep out of the same state: one does, the other hears that it came too late."""
+    for round_ in range(10):
+        sweep = add_sweep(store, f"race{round_}")
+        outcomes = together(
+            lambda sweep=sweep: store.move_sweep(sweep.id, SweepState.STOPPED, at=NOW),
+            lambda sweep=sweep: store.move_sweep(sweep.id, SweepState.FAILED, at=NOW),
+        )
+        (winner,) = (outcome for outcome in outcomes if isinstance(outcome, Sweep))
+        assert sum(isinstance(outcome, IllegalMove) for outcome in outcomes) == 1
+        assert store.sweep(sweep.id) == winner
+        assert kinds(store, sweep) == ["sweep", "sweep"]
+
+
+def test_attempts_are_counted_once_each(store: Store) -> None:
+    """Who counts on from an attempt that another has counted on from hears of it."""
+    sweep = add_sweep(store)
+    assert store.count_attempt(sweep.id) == 1
+    assert store.count_attempt(sweep.id, after=1) == 2
+    with pytest.raises(Conflict, match="has had 2 attempts, not 1"):
+        store.count_attempt(sweep.id, after=1)
+    outcomes = together(*[lambda: store.count_attempt(sweep.id, after=2)] * 4)
+    assert outcomes.count(3) == 1
+    assert store.sweep(sweep.id).attempt == 3
+
+
+def test_a_move_is_refused_to_who_saw_another_driver_or_spec(store: Store) -> None:
+    """Nothing is changed by it; who saw the sweep as it is may move it."""
+    sweep = add_sweep(store)
+    store.count_attempt(sweep.id)
+    with pytest.raises(Conflict, match="another driver"):
+        store.move_sweep(sweep.id, SweepState.RUNNING, at=NOW, seen=sweep)
+    seen = store.sweep(sweep.id)
+    store.change_spec(sweep.id, {}, seen=seen, at=NOW)
+    with pytest.raises(Conflict, match="another driver or spec"):
+        store.move_sweep(sweep.id, SweepState.RUNNING, at=NOW, seen=seen)
+    assert store.sweep(sweep.id).state is SweepState.QUEUED
+    assert store.move_sweep(sweep.id, SweepState.RUNNING, at=NOW, seen=store.sweep(sweep.id)).running_since == NOW
+
+
+def test_a_spec_is_changed_by_who_saw_the_last_one(store: Store) -> None:
+    """With an event that has it; not while the sweep is being deleted."""
+    sweep = add_sweep(store)
+    changed = store.change_spec(sweep.id, {"search": {"trials": 9}}, seen=sweep, at=NOW)
+    assert (changed.spec, changed.revision) == ({"search": {"trials": 9}}, 1)
+    assert changed == store.sweep(sweep.id)
+    assert store.events(sweep.id)[-1].data == {"state": "queued", "reason": "", "spec": {"search": {"trials": 9}}}
+    with pytest.raises(Conflict):
+        store.change_spec(sweep.id, {}, seen=sweep, at=NOW)
+    store.move_sweep(sweep.id, SweepState.DELETING, at=NOW)
+    with pytest.raises(Conflict):
+        store.change_spec(sweep.id, {}, seen=changed, at=NOW)
+
+
+def test_attempts_after_the_first_are_deaths_until_it_is_queued_again(store: Store) -> None:
+    """The number of attempts never goes back."""
+    sweep = add_sweep(store)
+    store.count_attempt(sweep.id)
+    store.move_sweep(sweep.id, SweepState.RUNNING, at=NOW)
+    store.count_attempt(sweep.id)
+    assert (store.sweep(sweep.id).attempt, store.sweep(sweep.id).deaths) == (2, 1)
+    store.move_sweep(sweep.id, SweepState.FAILED, at=NOW)
+    store.move_sweep(sweep.id, SweepState.QUEUED, at=NOW)
+    store.count_attempt(sweep.id)
+    assert (store.sweep(sweep.id).attempt, store.sweep(sweep.id).deaths) == (3, 0)
+
+
+def test_a_deleted_sweep_leaves_nothing_and_others_alone(store: Store) -> None:
+    """Its trials, measurements, events, model versions and claims go; an older version of its model is champion."""
+    kept, gone = add_sweep(store, "kept2222"), add_sweep(store, "gone2222")
+    for sweep in (kept, gone):
+        trial = add_trial(store, sweep)
+        store.add_measurement(measure(trial))
+        offer(store, trial)
+    held = claim("key", sweep_id=gone.id)
+    store.claim(held, expired_before=NOW - timedelta(days=1))
+    store.delete_sweep(gone.id)
+    for look in (store.sweep, store.trials, store.measurements, store.events):
+        with pytest.raises(NotFound):
+            look(gone.id)
+    with pytest.raises(NotFound):
+        store.trial(f"{gone.id}-0000")
+    assert [version.sweep_id for version in store.model_versions("digits")] == [kept.id]
+    assert store.champion("digits").sweep_id == kept.id
+    assert [(one.number, one.version) for one in store.promotions("digits")] == [(1, 1)]
+    assert len(store.measurements(kept.id)) == 1
+    new = claim("key", sweep_id="other222")
+    assert store.claim(new, expired_before=NOW - timedelta(days=1)) == new
+    add_sweep(store, gone.id)
