@@ -2,7 +2,7 @@
 FROM python:3.11-slim-bookworm
 
 RUN useradd --create-home --uid 10001 sweepserve \
- && install --directory --owner=sweepserve /data /mlflow
+ && install --directory --owner=sweepserve /data
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY search_spaces search_spaces
@@ -11,7 +11,7 @@ COPY service service
 # Another torch, with CUDA, comes by --build-arg TORCH=...
 ARG TORCH=
 RUN if [ -n "$TORCH" ]; then sed -i "s/^torch==.*/torch==$TORCH/" constraints.txt; fi \
- && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[postgres]"
+ && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[postgres,s3]"
 
 USER sweepserve
 WORKDIR /home/sweepserve

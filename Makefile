@@ -34,7 +34,7 @@ docs: $(INSTALLED) ## docs/reference.md anew from the code
 
 lock: ## constraints.txt anew, from an empty environment; `make lock TORCH=x.y.z` moves torch
 	rm -rf .make && $(PYTHON) -m venv .make/lock
-	.make/lock/bin/pip install --quiet "torch==$(TORCH)" -e ".[dev,postgres]"
+	.make/lock/bin/pip install --quiet "torch==$(TORCH)" -e ".[dev,postgres,s3]"
 	{ sed -n '/^#/p' constraints.txt; .make/lock/bin/pip freeze --all --exclude-editable --exclude pip \
 		| sed 's/+cpu$$//' | LC_ALL=C sort -f; } > .make/constraints.txt
 	mv .make/constraints.txt constraints.txt && rm -rf .make

@@ -1,4 +1,4 @@
-"""How long does the embedded stack take to be ready, to run a first sweep and to end, and how much memory does it hold?
+"""What does the embedded stack take: to be ready, to answer a command, to run a first sweep, to end; how much memory?
 
     python benchmarks/embedded_stack.py
 
@@ -49,6 +49,10 @@ def run_round() -> dict[str, float]:
             assert any("Ctrl-C ends it" in line for line in up.stdout), "the stack did not start"
             ready = time.perf_counter() - began
             time.sleep(IDLE_SECONDS)
+            asked = time.perf_counter()
+            listing = [sys.executable, "-m", "service", "list"]
+            subprocess.run(listing, env=environment, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            answered = time.perf_counter() - asked
             weights = [process.memory_full_info() for process in _tree(up.pid)]
             with Client(f"http://127.0.0.1:{api}") as client:
                 submitted = time.perf_counter()
@@ -66,6 +70,7 @@ def run_round() -> dict[str, float]:
             "idle_pss_gib": sum(one.pss for one in weights) / 2**30,
             "idle_rss_gib": sum(one.rss for one in weights) / 2**30,
             "processes": float(len(weights)),
+            "list_command_seconds": answered,
             "quickstart_seconds": swept,
             "ending_seconds": time.perf_counter() - ending,
         }

@@ -18,6 +18,7 @@ from service.settings import Settings
 from trainables.config import Config
 from trainables.data.datasets import DATASETS
 from trainables.families import FAMILIES
+from trainables.reported import REPORTED
 from trainables.trial import TrainConfig
 
 TARGET = Path(__file__).with_name("reference.md")
@@ -61,6 +62,8 @@ def reference() -> str:
         f"### Packaged studies\n\n`sweepserve submit NAME` takes these: {', '.join(f'`{n}`' for n in studies())}.\n",
         "## Training: `train.`\n",
         _table(TrainConfig),
+        "## What a trial reports\n",
+        _reported(),
         "## Model families: `model.`\n",
         *(_section(f"### `{name}`", kind) for name, kind in sorted(FAMILIES.items())),
         "## Datasets: `data.`\n",
@@ -113,7 +116,13 @@ def _legal(schema: Mapping[str, Any]) -> str:
         return f"mapping: {_legal(inner)}" if isinstance(inner, Mapping) else "mapping"
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     bounds = " and ".join(f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema)
-    return f"{schema['type']} {bounds}".strip()
+    return f"{schema.get('type', 'any value')} {bounds}".strip()
+
+
+def _reported() -> str:
+    rows = [f"| `{name}` | {what} |" for name, what in REPORTED.items()]
+    told = "After each step, beside its task's measures (`train/loss`, `validation/accuracy`, ...), every trial tells:"
+    return "\n".join([told, "", "| metric | what |", "|---|---|", *rows]) + "\n"
 
 
 def _settings() -> str:
