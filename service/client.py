@@ -221,8 +221,16 @@ class Client:
         """A model's versions, newest first."""
         return self._json("GET", _path("models", name))
 
-    def predict(self, name: str, images: Sequence[Path | bytes]) -> Json:
+    def predict(
+        self, name: str, images: Sequence[Path | bytes], *, steps: int | None = None, evolution: bool = False
+    ) -> Json:
         """What a model says about images: files, or their content.
+
+        Args:
+            name: the model's.
+            images: one or many.
+            steps: of a recurrent model; none: as trained.
+            evolution: of a recurrent model: each prediction also has the answers after step 1, 2, ...
 
         Raises:
             OSError: a file cannot be read.
@@ -231,7 +239,8 @@ class Client:
             ("images", (image.name, image.read_bytes()) if isinstance(image, Path) else (f"image-{i}", image))
             for i, image in enumerate(images)
         ]
-        return self._json("POST", _path("models", name, "predict"), files=files)
+        query = {"evolution": evolution, **({} if steps is None else {"steps": steps})}
+        return self._json("POST", _path("models", name, "predict"), files=files, params=query)
 
     def deeds(self, *, limit: int = 100) -> list[Json]:
         """What was changed through the API and by whom, newest first. Needs the scope `admin`."""

@@ -25,7 +25,7 @@ from service.api.observing import Observing
 from service.api.openapi import openapi
 from service.api.parts import Parts
 from service.api.problems import handle_errors
-from service.api.routes import audit, datasets, families, health, inference, models, submission, verbs
+from service.api.routes import answers, audit, datasets, families, health, inference, models, submission, verbs
 from service.api.routes import metrics as metrics_routes
 from service.api.routes import sweeps as sweep_routes
 from service.api.strict_json import StrictJSON
@@ -97,6 +97,7 @@ def create_app(
         verbs,
         sweep_routes,
         models,
+        answers,
         inference,
         families,
         datasets,

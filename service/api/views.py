@@ -288,7 +288,8 @@ class Predictions(View):
     trial_id: str
     predictions: list[dict[str, Any]]
     """Of a classifier: `class` and `probabilities` by class. Of a segmenter: `mask`, its `share` of the image and what
-    it `covers`; a mask is run lengths, `counts` along the rows of its `size`, ground first, or a PNG in base64."""
+    it `covers`; a mask is run lengths, `counts` along the rows of its `size`, ground first, or a PNG in base64.
+    `evolution`, if asked for: the answers after step 1, 2, ...; the last is the answer itself."""
 
 
 class DeedView(View):

@@ -113,13 +113,17 @@ def logs(sweep_id: SweepId, as_json: AsJson = False, url: Url = None) -> None:
 def predict(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name: that of its sweep.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    steps: Annotated[int | None, typer.Option(help="Of a recurrent model; as trained if left out.")] = None,
+    evolution: Annotated[
+        bool, typer.Option("--evolution", help="A recurrent model's answers after each step.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
     """Asks a model about images."""
     with connect(url) as client:
         try:
-            answer = client.predict(name, images)
+            answer = client.predict(name, images, steps=steps, evolution=evolution)
         except OSError as error:
             raise Refused(f"{error.filename}: {error.strerror}") from error
     show_answer(answer, tables.predictions([str(image) for image in images], answer), as_json=as_json)

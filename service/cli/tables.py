@@ -155,11 +155,26 @@ def stored(found: Iterable[Json]) -> Table:
 
 
 def predictions(images: Sequence[str], answer: Json) -> Table:
-    """What a model says, a line an image."""
-    made = table("image", "class", "probability")
-    for image, said in zip(images, answer["predictions"], strict=True):
-        made.add_row(escape(image), escape(str(said["class"])), f"{said['probabilities'][said['class']]:.3f}")
+    """What a model says, a line an image; of evolutions a line a step. Masks are only in the JSON."""
+    found: Sequence[Json] = answer["predictions"]
+    steps = ["step"] if "evolution" in found[0] else []
+    made = table("image", *steps, *_said(found[0]))
+    for image, said in zip(images, found, strict=True):
+        for step, one in enumerate(said["evolution"] if steps else [said], 1):
+            made.add_row(escape(image), *(str(step) for _ in steps), *map(escape, _said(one).values()))
     return made
+
+
+def _said(one: Json) -> dict[str, str]:
+    if "probabilities" in one:
+        return {"class": str(one["class"]), "probability": f"{one['probabilities'][one['class']]:.3f}"}
+    return {key: _short(value) for key, value in one.items() if key not in ("mask", "evolution")}
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_short, value))
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def keys(found: Iterable[Json]) -> Table:

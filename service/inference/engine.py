@@ -6,7 +6,7 @@ import inspect
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast, final
 
@@ -63,7 +63,7 @@ class Pipeline(nn.Module):
 
 @final
 class Eager:
-    """PyTorch as in training; the only engine that can take another number of steps than was trained."""
+    """PyTorch as in training; the only engine that takes other numbers of steps than was trained, and tells of each."""
 
     name = "eager"
 
@@ -71,6 +71,8 @@ class Eager:
         self._model = model
         self._device = next(model.module.parameters()).device
         self.takes_steps = "steps" in inspect.signature(model.module.forward).parameters
+        self.evolves = callable(getattr(model.module, "evolution", None))
+        """The model can be read out after each of its steps."""
 
     def run(self, images: Images, *, steps: int | None = None) -> Outputs:
         """The model's outputs, of a recurrent one after so many steps."""
@@ -80,6 +82,25 @@ class Eager:
             outputs = self._model.module(inputs) if steps is None else self._model.module(inputs, steps=steps)
             found: Outputs = outputs.float().cpu().numpy()
             return found
+
+    def evolution(self, images: Images, *, steps: int | None = None) -> Outputs:
+        """A recurrent model's outputs after step 1, 2, ... of one run, `[n, steps, ...]`; the last are `run`'s."""
+        with torch.inference_mode():
+            inputs = self._model.preprocessing.normalize(torch.from_numpy(images).to(self._device))
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            module = cast("Evolving", self._model.module)
+            found = [outputs.float().cpu().numpy() for outputs in module.evolution(inputs, steps)]
+            return np.stack(found, axis=1)
+
+
+class Evolving(Protocol):
+    """A module that can be read out after each of its steps."""
+
+    steps: int
+    """So many, if a call does not say."""
+
+    def evolution(self, images: Tensor, steps: int | None = None) -> Iterator[Tensor]:
+        """The outputs after step 1, 2, ..."""
 
 
 @final

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from service.domain import BadRequest, ModelVersion, Unavailable
+from service.inference.answers import tensors
 from service.inference.batcher import Batcher
-from service.inference.engine import Choice, Eager, Images, Outputs, choose
+from service.inference.engine import Choice, Eager, Evolving, Images, Outputs, choose
 from service.inference.serving_config import Serving
 from service.inference.tensors import datatype
 from service.inference.uploads import Upload, fitted
 from trainables.saved_model import SavedModel, load_model
 
 MAX_STEPS = 1000
+MAX_EVOLUTION = 2**24
+"""Numbers that the outputs of one request's evolution may have: 64 MiB, 372 masks of 150 x 150 pixels, say."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,8 @@ class Question:
     images: Images | Sequence[Upload]
     finish: Callable[[SavedModel, Tensor], Any]
     steps: int | None
+    evolution: bool
+    """`finish` is given the outputs after each step, `[n, steps, ...]`."""
     max_pixels: int
     """Of the uploads together."""
 
@@ -73,7 +79,7 @@ class LoadedModel:
         outputs = torch.from_numpy(self.eager.run(np.zeros((1, *self.saved.preprocessing.input_shape), np.uint8)))
         self.tensors = {
             name: (datatype(tensor.numpy()), tuple(tensor.shape[1:]))
-            for name, tensor in {"outputs": outputs, **self.saved.task.decode(outputs)}.items()
+            for name, tensor in tensors(self.saved.task, outputs, evolution=False).items()
         }
 
     def hurry(self, serving: Serving) -> None:
@@ -84,27 +90,37 @@ class LoadedModel:
             "version %d of model %s is run by %s", self.version.version, self.version.name, self.choice.engine.name
         )
 
-    def check_steps(self, steps: int | None) -> None:
-        """Raises BadRequest where the model cannot be run for so many steps."""
-        if steps is None:
-            return
-        if not self.eager.takes_steps:
+    def check_steps(self, steps: int | None, *, evolution: bool, images: int) -> None:
+        """Raises BadRequest where the model cannot be run for so many steps, or not be read out after each."""
+        if steps is not None and not self.eager.takes_steps:
             raise BadRequest(f"steps: need a recurrent model, {self.version.name!r} is a {self.saved.family}")
-        if not 1 <= steps <= MAX_STEPS:
+        if steps is not None and not 1 <= steps <= MAX_STEPS:
             raise BadRequest(f"steps: need a whole number from 1 to {MAX_STEPS}, got {steps}")
+        if not evolution:
+            return
+        if not self.eager.evolves:
+            raise BadRequest(f"evolution: need a recurrent model, {self.version.name!r} is a {self.saved.family}")
+        count = steps or cast("Evolving", self.saved.module).steps
+        most = MAX_EVOLUTION // math.prod(self.tensors["outputs"][1])
+        if images * count > most:
+            raise BadRequest(
+                f"evolution: need at most {most} images times steps of {self.version.name!r}, got {images} x {count}"
+            )
 
     def answer(self, questions: Sequence[Question]) -> list[Any]:
         """An answer or an exception a question. Runs in a thread."""
         answers: list[Any] = [None] * len(questions)
-        groups: dict[int | None, list[tuple[int, Images]]] = {}
+        groups: dict[tuple[int | None, int | None], list[tuple[int, Images]]] = {}
         for i, question in enumerate(questions):
+            alone = i if question.evolution else None  # an evolution takes the memory of many answers
             try:
-                groups.setdefault(question.steps, []).append((i, self._images(question)))
+                groups.setdefault((question.steps, alone), []).append((i, self._images(question)))
             except Exception as error:  # noqa: BLE001 - it is this question's own, and not its neighbours'
                 answers[i] = error
-        for steps, group in groups.items():
+        for (steps, alone), group in groups.items():
             try:
-                outputs = self._run(np.concatenate([images for _, images in group]), steps)
+                together = np.concatenate([images for _, images in group])
+                outputs = self._run(together, steps, evolution=alone is not None)
             except Exception as error:  # noqa: BLE001 - each of them is told
                 for i, _ in group:
                     answers[i] = error
@@ -121,7 +137,9 @@ class LoadedModel:
             return question.images
         return fitted(question.images, self.saved.preprocessing, max_pixels=question.max_pixels)
 
-    def _run(self, images: Images, steps: int | None) -> Outputs:
+    def _run(self, images: Images, steps: int | None, *, evolution: bool) -> Outputs:
+        if evolution:
+            return self.eager.evolution(images, steps=steps)
         return self.choice.engine.run(images) if steps is None else self.eager.run(images, steps=steps)
 
     def _finished(self, question: Question, outputs: Tensor) -> Any:

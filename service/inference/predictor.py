@@ -134,24 +134,25 @@ class Predictors:
         finish: Callable[[SavedModel, Tensor], Any],
         *,
         steps: int | None = None,
+        evolution: bool = False,
         max_pixels: int,
     ) -> Prediction:
-        """What `finish` makes of the model's outputs, in a thread.
+        """What `finish` makes of the model's outputs, in a thread: `[n, ...]`, of an evolution `[n, steps, ...]`.
 
         Raises:
             BadImage, TooLarge: an upload cannot be used.
-            BadRequest: the model takes no steps, or not so many.
+            BadRequest: the model takes no steps, or not so many, or cannot be read out after each.
             TooManyRequests, Unavailable: the model has too much to do.
         """
-        model.check_steps(steps)
         count = len(images)
+        model.check_steps(steps, evolution=evolution, images=count)
         if not hasattr(images, "dtype") and not are_small(images):
             images = await asyncio.get_running_loop().run_in_executor(
                 self._decoding,
                 lambda uploads: fitted(uploads, model.saved.preprocessing, max_pixels=max_pixels),
                 images,
             )
-        answer = await model.batcher.submit(Question(images, finish, steps, max_pixels), size=count)
+        answer = await model.batcher.submit(Question(images, finish, steps, evolution, max_pixels), size=count)
         return Prediction(model.version, answer)
 
     async def _champion(self, name: str) -> ModelVersion:

@@ -37,6 +37,8 @@ class InferRequest:
     images: Images
     steps: int | None
     """Of a recurrent model, in the request's parameter `steps`."""
+    evolution: bool
+    """The outputs after each step are wanted, by the request's parameter `evolution`."""
     outputs: Mapping[str, bool]
     """The tensors that are wanted, and whether as raw bytes."""
 
@@ -82,7 +84,11 @@ def read_request(
     if raw:
         raise BadRequest(f"{len(raw)} bytes are left after the input's")
     return InferRequest(
-        identity, images, _steps(parameters), _wanted(document.get("outputs"), outputs, _binary(parameters))
+        identity,
+        images,
+        _steps(parameters),
+        _flag(parameters, "evolution", False),
+        _wanted(document.get("outputs"), outputs, _flag(parameters, "binary_data_output", False)),
     )
 
 
@@ -180,11 +186,11 @@ def _steps(parameters: Mapping[str, Any]) -> int | None:
     return steps
 
 
-def _binary(parameters: Mapping[str, Any], key: str = "binary_data_output", otherwise: bool = False) -> bool:
-    binary = parameters.get(key, otherwise)
-    if not isinstance(binary, bool):
-        raise BadRequest(f"{key}: need true or false, got {binary!r:.50}")
-    return binary
+def _flag(parameters: Mapping[str, Any], key: str, otherwise: bool) -> bool:
+    flag = parameters.get(key, otherwise)
+    if not isinstance(flag, bool):
+        raise BadRequest(f"{key}: need true or false, got {flag!r:.50}")
+    return flag
 
 
 def _wanted(requested: Any, outputs: Sequence[str], binary: bool) -> dict[str, bool]:
@@ -196,5 +202,5 @@ def _wanted(requested: Any, outputs: Sequence[str], binary: bool) -> dict[str, b
     for one in requested:
         if one.get("name") not in outputs:
             raise BadRequest(f"outputs: need {' or '.join(outputs)}, got {one.get('name')!r:.100}")
-        wanted[one["name"]] = _binary(_parameters(one, "parameters"), "binary_data", binary)
+        wanted[one["name"]] = _flag(_parameters(one, "parameters"), "binary_data", binary)
     return wanted or dict.fromkeys(outputs, binary)

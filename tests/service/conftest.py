@@ -28,12 +28,15 @@ from service.settings import Settings
 from service.submission import Submissions
 from trainables.data.dataset import Dataset, Split
 from trainables.data.digits import Digits
+from trainables.family import FamilyConfig
+from trainables.models.contour_rnn.config import ContourRNNConfig
 from trainables.models.narrow_resnet import NarrowResNetConfig
 from trainables.preprocessing import Preprocessing
 from trainables.saved_model import save_model
-from trainables.tasks import Classification
+from trainables.tasks import Classification, Segmentation, Task
 from trainables.trial import TrainConfig, TrialConfig
 
+SHAPE = (1, 16, 16)
 EAGER = ServingTable({}, Serving(engine="eager"))
 """Other engines take seconds to be made ready; their tests ask for them."""
 
@@ -91,12 +94,15 @@ class Service:
             return self.store.move_trial(trial.id, TrialState.COMPLETED, at=self.clock.now(), values=(value,))
         return self.store.trial(trial.id)
 
-    def model(self, name: str = "digits", *, seed: int = 0) -> ModelVersion:
-        """A version of a model that tells three classes of 16 x 16 images apart, as its random weights happen to."""
+    def model(self, name: str = "digits", *, seed: int = 0, save: Callable[..., None] | None = None) -> ModelVersion:
+        """A version of a model that tells three classes of 16 x 16 images apart, as its random weights happen to.
+
+        Or one that `save` saves.
+        """
         sweep = self.running(name)
         trial = self.trial(sweep, 0, value=0.9)
         path = self.folder / trial.id
-        save_random_model(path, seed=seed)
+        (save or save_random_model)(path, seed=seed)
         return self.store.add_model_version(
             name=name, sweep_id=sweep.id, trial_id=trial.id, value=0.9, path=str(path), at=self.clock.now()
         )
@@ -104,18 +110,34 @@ class Service:
 
 def save_random_model(folder: Path, *, seed: int) -> None:
     """A saved model with the weights of a fresh network."""
-    nothing = Split(images=np.zeros((0, 1, 16, 16), np.uint8), targets=np.zeros(0, np.int64))
-    task = Classification(classes=("cat", "dog", "newt"))
-    preprocessing = Preprocessing(height=16, width=16)
-    config = NarrowResNetConfig(channels=(2, 4, 4, 4))
+    config, task = NarrowResNetConfig(channels=(2, 4, 4, 4)), Classification(classes=("cat", "dog", "newt"))
+    _save(folder, "narrow_resnet", config, task, _random(config, task, seed))
+
+
+def save_random_segmenter(folder: Path, *, seed: int) -> None:
+    """A saved recurrent model of masks, three steps long, that takes about half of the pixels to be the object."""
+    config, task = ContourRNNConfig(channels=4, kernel=5, steps=3, readout="pixels"), Segmentation(covers="path")
+    module = _random(config, task, seed)
+    with torch.no_grad():
+        logits = module.eval()(torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(seed)))
+        module.state_dict()["readout.maps.bias"][0] += (logits[:, 1] - logits[:, 0]).median()
+    _save(folder, "contour_rnn", config, task, module)
+
+
+def _random(config: FamilyConfig, task: Task, seed: int) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        weights = config.build(input_shape=preprocessing.input_shape, outputs=task.outputs).state_dict()
+        return config.build(input_shape=SHAPE, outputs=task.outputs)
+
+
+def _save(folder: Path, family: str, config: FamilyConfig, task: Task, module: torch.nn.Module) -> None:
+    nothing = Split(images=np.zeros((0, *SHAPE), np.uint8), targets=np.zeros(0, np.int64))
+    preprocessing = Preprocessing(height=SHAPE[1], width=SHAPE[2])
     save_model(
         folder,
-        trial=TrialConfig(family="narrow_resnet", model=config, train=TrainConfig(), data=Digits()),
+        trial=TrialConfig(family=family, model=config, train=TrainConfig(), data=Digits()),
         dataset=Dataset("animals", "0" * 16, task, preprocessing, nothing, nothing, nothing),
-        weights=weights,
+        weights=module.state_dict(),
         step=1,
         metrics={"validation/accuracy": 0.9},
     )

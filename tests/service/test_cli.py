@@ -26,6 +26,7 @@ from service.cli.commands import main
 from service.cli.watching import follow
 from service.domain import Job, SweepState, TrialState
 from service.settings import Settings
+from tests.service.conftest import save_random_segmenter
 
 SPEC = "name: digits\nfamily: narrow_resnet\ndata: {name: digits}\nsearch: {trials: 3}\n"
 HEAVY = {"torch", "ray", "mlflow", "optuna", "fastapi", "sqlalchemy", "cv2", "numpy", "uvicorn"}
@@ -209,6 +210,21 @@ def test_a_model_is_asked_about_image_files(service: Any, run: Any, tmp_path: Pa
     status, _, err = run("predict", "digits", str(path))
     assert (status, "images[0] (cat.png) cannot be read" in err) == (1, True)
     assert "there is no model named 'nobody' yet" in run("predict", "nobody", str(path))[2]
+
+
+def test_an_evolution_is_printed_step_by_step(service: Any, run: Any, tmp_path: Path) -> None:
+    """A line a step, without the masks, which the JSON has; a model without steps is told apart."""
+    service.model("tracer", save=save_random_segmenter)
+    service.model("digits")
+    path = tmp_path / "cat.png"
+    path.write_bytes(cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1].tobytes())
+    status, out, _ = run("predict", "tracer", str(path), "--evolution", "--steps", "4")
+    assert (status, out.count(str(path)), "counts" in out) == (0, 4, False)
+    assert out.splitlines()[0].split() == ["image", "step", "covers", "share"]
+    asked = run("predict", "tracer", str(path), "--evolution", "--json")[1]
+    assert len(json.loads(asked)["predictions"][0]["evolution"]) == 3
+    assert run("predict", "tracer", str(path))[1].splitlines()[0].split() == ["image", "covers", "share"]
+    assert "need a recurrent model" in run("predict", "digits", str(path), "--evolution")[2]
 
 
 @pytest.mark.parametrize("command", ["show", "watch", "leaderboard", "stop", "logs"])

@@ -12,6 +12,7 @@ from service.api.parts import Here
 from service.api.strict_json import StrictJSON
 from service.api.unless_gone import ClientGone, unless_gone
 from service.domain import BadRequest, NotFound, Unavailable
+from service.inference.answers import tensors
 from service.inference.tensors import INPUT, read_request, write_response
 from trainables.saved_model import SavedModel
 
@@ -85,7 +86,8 @@ async def is_model_ready(name: str, here: Here, version: str | None = None) -> R
 async def infer(name: str, request: Request, here: Here, version: str | None = None) -> Response:
     """The model's outputs, and what they mean, for images `[n, channels, rows, columns]` of pixels from 0 to 255.
 
-    Tensors come and go as JSON or as raw bytes. A recurrent model takes the request parameter `steps`.
+    Tensors come and go as JSON or as raw bytes. A recurrent model takes the request parameters `steps` and, for its
+    outputs after each of them, `[n, steps, ...]`, `evolution`.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
         raise BadRequest("need a body that is not compressed")
@@ -103,11 +105,16 @@ async def infer(name: str, request: Request, here: Here, version: str | None = N
         head["id"] = asked.id
 
     def write(saved: SavedModel, outputs: Tensor) -> tuple[bytes, int | None]:
-        tensors = {"outputs": outputs, **saved.task.decode(outputs)}
-        return write_response(head, {key: _array(tensor) for key, tensor in tensors.items()}, asked.outputs)
+        found = tensors(saved.task, outputs, evolution=asked.evolution)
+        return write_response(head, {key: _array(tensor) for key, tensor in found.items()}, asked.outputs)
 
     work = here.predictors.predict(
-        model, asked.images, write, steps=asked.steps, max_pixels=here.settings.max_image_pixels
+        model,
+        asked.images,
+        write,
+        steps=asked.steps,
+        evolution=asked.evolution,
+        max_pixels=here.settings.max_image_pixels,
     )
     try:
         (content, header_length) = (await unless_gone(request, work)).answer

@@ -1,80 +1,24 @@
-"""Models: what sweeps found, answering about images."""
+"""Models: what sweeps found, and which version of each is its champion."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import anyio.to_thread
-import orjson
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Request
 from pydantic import Field
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from torch import Tensor
 
-from service.api.json_body import json_body
 from service.api.parts import Here
-from service.api.unless_gone import ClientGone, unless_gone
-from service.api.views import EngineView, Models, ModelVersions, ModelView, Predictions, Promotions, PromotionView, View
-from service.domain import BadImage, Promotion, TooLarge
-from service.inference.masks import with_png_masks
-from service.inference.uploads import SMALL_FILE, Upload
-from trainables.saved_model import SavedModel
+from service.api.views import Models, ModelView, Promotions, PromotionView, View
+from service.domain import Promotion
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
-_IMAGES: dict[str, Any] = {"type": "array", "minItems": 1, "description": "PNG, JPEG, BMP, TIFF or WebP"}
-_ONE_IMAGE = {"schema": {"type": "string", "format": "binary", "description": "One image"}}
-_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"images": {**_IMAGES, "items": {"type": "string", "format": "binary"}}},
-                "required": ["images"],
-            }
-        },
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "properties": {"images": {**_IMAGES, "items": {"type": "string", "contentEncoding": "base64"}}},
-                "required": ["images"],
-                "additionalProperties": False,
-            }
-        },
-        **dict.fromkeys(("image/*", "application/octet-stream"), _ONE_IMAGE),
-    },
-}
 
 
 @router.get("")
 def list_models(here: Here) -> Models:
     """The champion of every model."""
     return Models(models=[ModelView.model_validate(version) for version in here.store.models()])
-
-
-@router.get("/{name}")
-def get_model(name: str, here: Here) -> ModelVersions:
-    """The versions of a model, newest first, which of them answers, and what runs those that are in memory."""
-    champion = here.store.champion(name)
-    return ModelVersions(
-        name=name,
-        champion=champion.version,
-        versions=[ModelView.model_validate(version) for version in here.store.model_versions(name)],
-        loaded=[
-            EngineView(
-                version=model.version.version,
-                engine=model.choice.engine.name,
-                ready=model.ready,
-                notes=list(model.choice.notes),
-            )
-            for model in here.predictors.loaded(name)
-        ],
-    )
 
 
 @router.get("/{name}/promotions")
@@ -126,98 +70,6 @@ async def roll_back(name: str, request: Request, here: Here, undo: Undo | None =
     return PromotionView.model_validate(promotion)
 
 
-@router.post("/{name}/predict", response_model=Predictions, openapi_extra={"requestBody": _BODY})
-async def predict(
-    name: str,
-    request: Request,
-    here: Here,
-    version: Annotated[int | None, Query(ge=1, description="This version, not the champion")] = None,
-    sweep: Annotated[str | None, Query(description="The newest version that this sweep made")] = None,
-    steps: Annotated[int | None, Query(ge=1, description="A recurrent model's steps; as trained if left out")] = None,
-    masks: Annotated[Literal["rle", "png"], Query(description="Masks as run lengths, or as PNG in base64")] = "rle",
-) -> Response:
-    """What a model says about one or many images: in a form, in JSON, or one as the body itself."""
-    model = await here.predictors.model(name, version, sweep)  # no model: no need to look at any image
-    uploads = await _uploads(request, here)
-    found = model.version
-    head = {"model": name, "version": found.version, "sweep_id": found.sweep_id, "trial_id": found.trial_id}
-
-    def write(saved: SavedModel, outputs: Tensor) -> bytes:
-        answers = saved.task.answers(outputs)
-        if masks == "png":
-            answers = [with_png_masks(answer) for answer in answers]
-        return orjson.dumps({**head, "predictions": answers})
-
-    work = here.predictors.predict(model, uploads, write, steps=steps, max_pixels=here.settings.max_image_pixels)
-    try:
-        prediction = await unless_gone(request, work)
-    except ClientGone:
-        return Response(status_code=499)
-    return Response(prediction.answer, media_type="application/json")
-
-
-async def _uploads(request: Request, here: Here) -> Sequence[Upload]:
-    """The images that were sent, each with what to call it in an error."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        uploads = await _form(request, here)
-    elif kind.startswith("image/") or kind == "application/octet-stream":
-        uploads = [Upload("the image", await request.body())]
-    else:
-        body = await json_body(request)
-        # In a thread where it takes so long that the event loop would notice.
-        uploads = _json(body) if len(body) <= SMALL_FILE else await anyio.to_thread.run_sync(_json, body)
-    if len(uploads) > here.settings.max_images:
-        raise _too_many(here)
-    return uploads
-
-
-async def _form(request: Request, here: Here) -> list[Upload]:
-    try:
-        form = await request.form(max_files=here.settings.max_images)
-    except HTTPException as error:
-        if error.detail.startswith("Too many files"):
-            raise _too_many(here) from error
-        raise
-    try:
-        parts = form.multi_items()
-        if not parts:
-            raise _fault("images", "need at least one file")
-        uploads = []
-        for i, (field, part) in enumerate(parts):
-            if not isinstance(part, UploadFile):
-                raise _fault(field, f"need files only, got a text in {field!r} (curl sends files with -F images=@FILE)")
-            uploads.append(Upload(f"images[{i}] ({part.filename})", await part.read()))
-        return uploads
-    finally:
-        await form.close()
-
-
-def _json(body: bytes) -> list[Upload]:
-    try:
-        document = orjson.loads(body)
-    except ValueError as error:
-        raise RequestValidationError([{"loc": ("body",), "msg": f"the body is not JSON: {error}"}]) from error
-    texts = document.get("images") if isinstance(document, dict) else None
-    if not isinstance(texts, list) or not texts or set(document) != {"images"}:
-        raise _fault("images", 'need {"images": ["<base64>", ...]} with at least one image, or a multipart form')
-    uploads = []
-    for i, text in enumerate(texts):
-        try:
-            uploads.append(Upload(f"images[{i}]", base64.b64decode(text, validate=True)))
-        except (TypeError, ValueError, binascii.Error) as error:
-            raise BadImage(f"images[{i}] cannot be read: need base64 (RFC 4648), {error}") from error
-    return uploads
-
-
 def _asker(request: Request) -> str:
     key = request.scope.get("state", {}).get("key")
     return f"{key.id} ({key.name})" if key is not None else "anonymous"
-
-
-def _too_many(here: Here) -> TooLarge:
-    return TooLarge(f"need at most {here.settings.max_images} images at a time (SWEEPSERVE_MAX_IMAGES)")
-
-
-def _fault(field: str, message: str) -> RequestValidationError:
-    return RequestValidationError([{"loc": ("body", field), "msg": message}])
