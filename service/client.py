@@ -11,6 +11,7 @@ Answers are the API's JSON as plain data; its page /docs says what is in each.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,11 +21,17 @@ from urllib.parse import quote
 
 import httpx
 
+from service.server_sent_events import contents
+
 FINAL = frozenset({"completed", "stopped", "failed", "paused"})
 """States of a sweep in which nothing more happens by itself."""
-PATIENCE = 30.0
-"""Seconds that `watch` waits for a service that it lost."""
+PATIENCE = 300.0
+"""Seconds that `watch` waits for a service that it lost: a machine may take so long to start again."""
 TIMEOUT = httpx.Timeout(60, connect=5)
+SILENCE = httpx.Timeout(45, connect=5)
+"""A stream says something every 15 seconds; one that has said nothing for three times as long is dead."""
+AWAY = frozenset({429, 502, 503, 504})
+"""Statuses of a service, or of a proxy before it, that may answer later."""
 
 Json = dict[str, Any]
 
@@ -45,6 +52,10 @@ class ClientError(Exception):
 
 class NoAnswer(ClientError):  # noqa: N818 - it says what is the matter
     """Nobody answers at the URL, or not in time."""
+
+
+class _NoStream(Exception):  # noqa: N818 - it is no error
+    """The service's events do not come as a stream here."""
 
 
 @final
@@ -141,32 +152,69 @@ class Client:
 
     def events(self, sweep_id: str, *, after: int = 0) -> list[Json]:
         """What happened since an event, in order: 1000 at most, so ask again after the last one."""
-        return self._list("events", _path("sweeps", sweep_id, "events"), params={"after": after})
+        return self._list("events", _events(sweep_id), params={"after": after})
 
-    def watch(self, sweep_id: str, *, after: int = 0, every: float = 0.5) -> Iterator[Json]:
-        """What happens in a sweep, as it happens, until it has ended; looks again each `every` seconds.
+    def watch(
+        self, sweep_id: str, *, after: int = 0, every: float = 1.0, tell: Callable[[str], None] = lambda _: None
+    ) -> Iterator[Json]:
+        """What happens in a sweep, as it happens, until nothing more happens to it by itself.
 
-        A service that was there and does not answer any more is given `PATIENCE` seconds to come back.
+        It comes as a stream, or is asked for each `every` seconds where something between here and the service lets no
+        stream through. A service that was there and does not answer any more is given `PATIENCE` seconds to come back;
+        `tell` is told of both. No event is lost and none comes twice.
         """
         self.sweep(sweep_id)  # one that is not there is not waited for
-        silent = 0.0
+        away, streams = 0.0, True
         while True:
             try:
-                sweep = self.sweep(sweep_id)  # before its events: what comes later comes with the next look
-                while after < sweep["last_event"]:
-                    for event in self.events(sweep_id, after=after):
+                for event in self._streamed(sweep_id, after) if streams else self._listed(sweep_id, after):
+                    if away:
+                        tell(f"{self.url} answers again")
+                        away = 0.0
+                    if event is not None:
                         after = event["number"]
                         yield event
-            except ClientError as error:
-                away = isinstance(error, NoAnswer) or error.status == httpx.codes.SERVICE_UNAVAILABLE
-                if not away or silent > PATIENCE:
-                    raise
-                silent += every
-            else:
-                if sweep["state"] in FINAL:
+                sweep = self.sweep(sweep_id)
+                if sweep["state"] in FINAL and sweep["last_event"] <= after:
                     return
-                silent = 0.0
+            except _NoStream:
+                streams = False
+                continue
+            except ClientError as error:
+                if not (isinstance(error, NoAnswer) or error.status in AWAY) or away > PATIENCE:
+                    raise
+                if not away:
+                    tell(f"{error.detail}; trying again for {PATIENCE / 60:g} minutes")
+                away += every
             self._sleep(every)
+
+    def _streamed(self, sweep_id: str, after: int) -> Iterator[Json | None]:
+        """The events after that one as they happen; None whenever there is a sign of life."""
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        heard = False
+        try:
+            with self._http.stream("GET", _events(sweep_id), headers=headers, timeout=SILENCE) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _problem(answer)
+                if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise _NoStream
+                for content in contents(answer.iter_bytes()):
+                    heard = True
+                    yield json.loads(content) if content is not None else None
+        except httpx.ReadTimeout as error:
+            if not heard:  # somebody keeps the stream to himself until it has ended
+                raise _NoStream from error
+            raise NoAnswer(f"{self.url} did not answer in time") from error
+        except httpx.HTTPError as error:
+            raise NoAnswer(f"{self.url} does not answer: {error}") from error
+
+    def _listed(self, sweep_id: str, after: int) -> Iterator[Json | None]:
+        """The events after that one that have happened so far."""
+        yield None
+        while found := self.events(sweep_id, after=after):
+            yield from found
+            after = found[-1]["number"]
 
     def stop(self, sweep_id: str) -> Json:
         """Ends a sweep when its running trials have reported, and gives it as it is then, like all of these."""
@@ -274,12 +322,20 @@ class Client:
             raise NoAnswer(f"{self.url} does not answer: {error}") from error
         if answer.is_success:
             return answer
-        try:
-            problem = answer.json()
-            detail, errors = str(problem["detail"]), problem.get("errors", ())
-        except (ValueError, KeyError, TypeError, AttributeError):  # a proxy, or another service altogether
-            detail, errors = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}", ()
-        raise ClientError(detail, status=answer.status_code, errors=errors)
+        raise _problem(answer)
+
+
+def _problem(answer: httpx.Response) -> ClientError:
+    try:
+        problem = answer.json()
+        detail, errors = str(problem["detail"]), problem.get("errors", ())
+    except (ValueError, KeyError, TypeError, AttributeError):  # a proxy, or another service altogether
+        detail, errors = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}", ()
+    return ClientError(detail, status=answer.status_code, errors=errors)
+
+
+def _events(sweep_id: str) -> str:
+    return _path("sweeps", sweep_id, "events")
 
 
 def _path(*parts: str) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from search_spaces import full, merged, read_yaml, scaled, studies, study
 from service.cli import tables
 from service.cli.connection import SweepId, Url, connect
-from service.cli.output import AsJson, Refused, print_json, print_table, say
+from service.cli.output import AsJson, Refused, complain, print_json, print_table, say
 from service.cli.watching import follow
 from service.client import Client
 
@@ -114,12 +114,12 @@ def _spec(file: str, *, small: bool) -> dict[str, Any]:
 def _watch(client: Client, sweep: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         state = sweep["state"]
-        for event in client.watch(sweep["id"]):
+        for event in client.watch(sweep["id"], tell=complain):
             print_json(event, indent=None)
             state = event["data"]["state"] if event["kind"] == "sweep" else state
     else:
         try:
-            watched = follow(sweep, client.watch(sweep["id"]), Console())
+            watched = follow(sweep, client.watch(sweep["id"], tell=complain), Console())
         except KeyboardInterrupt:
             say(f"{sweep['id']} goes on; follow it again with: sweepserve watch {sweep['id']}")
             raise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -201,24 +203,33 @@ def _service(make_service: Callable[..., Service]) -> Service:
     return make_service()
 
 
+@contextmanager
+def served(app: FastAPI, port: int = 0) -> Iterator[str]:
+    """Serves the app on a port, by default a free one, with its background threads: the URL."""
+    listening = socket.create_server(("127.0.0.1", port))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)  # a real server: there is no clock of ours to move
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+        assert not thread.is_alive(), "the server did not end"
+
+
 @pytest.fixture(name="serve")
 def _serve() -> Iterator[Callable[[FastAPI], str]]:
     """Serves apps on free ports with their background threads, until the test ends."""
-    servers: list[tuple[uvicorn.Server, threading.Thread]] = []
+    with ExitStack() as servers:
+        yield lambda app: servers.enter_context(served(app))
 
-    def serve(app: FastAPI) -> str:
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, daemon=True)
-        servers.append((server, thread))
-        thread.start()
-        while not server.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.01)  # a real server: there is no clock of ours to move
-        port = server.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
 
-    yield serve
-    for server, thread in servers:
-        server.should_exit = True
-        thread.join(10)
-        assert not thread.is_alive(), "the server did not end"
+@pytest.fixture(name="serving")
+def _serving() -> Callable[..., AbstractContextManager[str]]:
+    """Serves an app until the context ends, for tests that end a server and start another in its place."""
+    return served

@@ -107,7 +107,22 @@ def test_all_pages_are_read_up_to_the_limit(service: Any, client: Client) -> Non
     assert [sweep["id"] for sweep in client.sweeps(states=["queued"], limit=3)] == made[:0:-1]
 
 
-def test_a_sweep_is_watched_to_its_end(service: Any) -> None:
+class _NoStreams(httpx.BaseTransport):
+    """Another transport, past a proxy that knows of no streams."""
+
+    def __init__(self, inner: httpx.BaseTransport, *, keeps: bool) -> None:
+        self._inner, self._keeps = inner, keeps
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.headers["accept"] == "text/event-stream":
+            if self._keeps:
+                raise httpx.ReadTimeout("nothing came")
+            request.headers["accept"] = "application/json"
+        return self._inner.handle_request(request)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_sweep_is_watched_also_where_no_stream_gets_through(service: Any, *, keeps: bool) -> None:
     """Each event comes once and in order, also those that happen just before the end is seen."""
     sweep = service.running()
 
@@ -116,29 +131,67 @@ def test_a_sweep_is_watched_to_its_end(service: Any) -> None:
         service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
 
     steps = iter([lambda: service.trial(sweep, 0, value=0.5), finish])
-    client = Client("http://127.0.0.1", transport=service.transport, sleep=lambda _: next(steps)())
+    transport = _NoStreams(service.transport, keeps=keeps)
+    client = Client("http://127.0.0.1", transport=transport, sleep=lambda _: next(steps)())
     watched = list(client.watch(sweep.id))
     client.close()
     assert [event["number"] for event in watched] == list(range(1, 10))
     assert watched[-1]["data"] == {"state": "completed", "reason": ""}
 
 
+def test_a_watched_sweep_is_not_asked_for_again_and_again(service: Any, serve: Callable[..., str]) -> None:
+    """One stream has what happens as it happens, each event once and in order; nobody sleeps between two looks."""
+    sweep = service.running()
+    numbers = []
+    with Client(serve(service.app), sleep=lambda _: pytest.fail("it was asked again")) as client:
+        for event in client.watch(sweep.id, after=1):
+            numbers.append(event["number"])
+            if event["number"] == 2:
+                service.store.add_progress(sweep.id, what="\u2028\x85", done=1, total=2, at=service.clock.now())
+            if event["number"] == 3:
+                assert event["data"]["what"] == "\u2028\x85"
+                service.trial(sweep, 0, value=0.5)
+                service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+    assert numbers == [2, 3, 4, 5, 6, 7]
+
+
 def test_watching_outlives_a_service_that_comes_back(service: Any) -> None:
-    """Nothing is lost and nothing comes twice, whichever request it was that failed."""
+    """Nothing is lost and nothing comes twice, whichever request it was that failed; it is told what goes on."""
     sweep = service.running()
     service.trial(sweep, 0, value=0.5)
     service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
     transport = _Flaky(service.transport, fails=lambda asked: asked in (3, 4, 6))
+    told: list[str] = []
     client = Client("http://127.0.0.1", transport=transport, sleep=lambda _: None)
-    assert [event["number"] for event in client.watch(sweep.id)] == [1, 2, 3, 4, 5, 6]
+    assert [event["number"] for event in client.watch(sweep.id, tell=told.append)] == [1, 2, 3, 4, 5, 6]
     client.close()
+    lost = "http://127.0.0.1 does not answer: unplugged; trying again for 5 minutes"
+    assert told == [lost, "http://127.0.0.1 answers again"] * 2
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_a_proxy_before_a_service_that_restarts_is_waited_for(service: Any, status: int) -> None:
+    """What it says in the place of the service may change; what the service itself refuses does not."""
+    sweep = service.running()
+    service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+    answers = iter([False, True, True, False])
+
+    class Proxy(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            return httpx.Response(status) if next(answers, False) else service.transport.handle_request(request)
+
+    with Client("http://127.0.0.1", transport=Proxy(), sleep=lambda _: None) as client:
+        assert [event["number"] for event in client.watch(sweep.id)] == [1, 2, 3]
+        service.store.delete_sweep(sweep.id)
+        with pytest.raises(ClientError, match="there is no sweep"):
+            list(client.watch(sweep.id))
 
 
 def test_watching_gives_up_on_a_service_that_stays_away(service: Any) -> None:
     """After its patience, and at once where the sweep is not known."""
     sweep = service.running()
     slept: list[float] = []
-    transport = _Flaky(service.transport, fails=lambda asked: asked > 3)
+    transport = _Flaky(service.transport, fails=lambda asked: asked > 1)
     client = Client("http://127.0.0.1", transport=transport, sleep=slept.append)
     with pytest.raises(NoAnswer, match="unplugged"):
         list(client.watch(sweep.id, every=1))

@@ -31,6 +31,7 @@ router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"])
 MAX_PAGE = 1000
 MAX_NUMBER = 2**53
 """Beyond it JSON's numbers are not exact, and soon those of databases end."""
+_AS_IT_COMES = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter is what nginx asks for
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
@@ -114,7 +115,7 @@ def list_events(
         here.store.sweep(sweep_id)
         known = _number(last_event_id) if last_event_id else after
         stream = event_stream(here.store, sweep_id, known)
-        return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        return StreamingResponse(stream, media_type="text/event-stream", headers=_AS_IT_COMES)
     found = here.store.events(sweep_id, after=after, limit=limit)
     return Events(events=[EventView.model_validate(event) for event in found])
 
