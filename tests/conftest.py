@@ -95,11 +95,12 @@ class StackRunner:
 class Postgres:
     """A PostgreSQL server of the tests' own, which listens on a free port of loopback and syncs nothing to disk.
 
-    Its programs refuse to run as root; then they run as the account that Debian's package makes.
+    Its programs refuse to run as root; then they run as the account that Debian's package makes. With `durable` a
+    commit is on the disk, as anybody's own server would have it.
     """
 
-    def __init__(self, programs: Path) -> None:
-        self._programs = programs
+    def __init__(self, programs: Path, *, durable: bool = False) -> None:
+        self._programs, self._durable = programs, durable
         self._account = "postgres" if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="sweepserve-postgres-"))
         if self._account is not None:
@@ -112,7 +113,7 @@ class Postgres:
 
     def start(self) -> None:
         """Serves; returns once it does."""
-        options = f"-h 127.0.0.1 -p {self._port} -k {self._folder} -F"
+        options = f"-h 127.0.0.1 -p {self._port} -k {self._folder}" + ("" if self._durable else " -F")
         self._run("pg_ctl", "--pgdata", "data", "--wait", "--log", "log", "--options", options, "start")
 
     def stop(self) -> None:
@@ -161,13 +162,19 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A server for the whole run; the test is skipped where PostgreSQL is not installed."""
-    found = [Path(program).parent for program in [shutil.which("initdb")] if program]
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)  # where Debian keeps them, off the PATH
-    if not found:
+    programs = postgres_programs()
+    if programs is None:
         pytest.skip("PostgreSQL is not installed")
-    server = Postgres(found[0].resolve())
+    server = Postgres(programs)
     yield server
     server.clear()
+
+
+def postgres_programs() -> Path | None:
+    """The folder of PostgreSQL's programs; None where it is not installed."""
+    found = [Path(program).resolve().parent for program in [shutil.which("initdb")] if program]
+    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)  # where Debian keeps them, off the PATH
+    return found[0] if found else None
 
 
 def _free_ports(count: int) -> list[int]:

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
-from service.adapters import migrations, sql_promotions
+from service.adapters import migrations, sql_measurements, sql_promotions
 from service.adapters.sql_census import census
 from service.adapters.sql_engine import make_engine, reading, writing
 from service.adapters.sql_tables import claims, events, leases, measurements, model_versions, promotions, sweeps, trials
@@ -235,24 +235,7 @@ class SqlStore:
 
     def add_measurement(self, measurement: Measurement, *, checkpoint: str | None = None) -> bool:
         with self._write() as connection:
-            sweep_id = _lock_sweep_of(connection, measurement.trial_id)
-            repeated = connection.scalar(
-                select(measurements.c.step).where(
-                    measurements.c.trial_id == measurement.trial_id, measurements.c.step == measurement.step
-                )
-            )
-            changes: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
-            if repeated is None:
-                changes["step"] = _larger(trials.c.step, measurement.step)
-            if changes:
-                connection.execute(update(trials).where(trials.c.id == measurement.trial_id).values(changes))
-            if repeated is not None:
-                return False
-            row = {field.name: getattr(measurement, field.name) for field in fields(measurement)}
-            connection.execute(insert(measurements).values(row))
-            data = {"trial_id": measurement.trial_id, "step": measurement.step, "metrics": measurement.metrics}
-            _append(connection, sweep_id, "measurement", data, measurement.at)
-            return True
+            return sql_measurements.add(connection, measurement, checkpoint=checkpoint)
 
     def move_trial(
         self,
