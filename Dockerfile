@@ -11,7 +11,7 @@ COPY service service
 # Another torch, with CUDA, comes by --build-arg TORCH=...
 ARG TORCH=
 RUN if [ -n "$TORCH" ]; then sed -i "s/^torch==.*/torch==$TORCH/" constraints.txt; fi \
- && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[postgres,s3]"
+ && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[postgres,s3,serve]"
 
 USER sweepserve
 WORKDIR /home/sweepserve

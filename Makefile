@@ -34,7 +34,7 @@ docs: $(INSTALLED) ## docs/reference.md anew from the code
 
 lock: ## constraints.txt anew, from an empty environment; `make lock TORCH=x.y.z` moves torch
 	rm -rf .make && $(PYTHON) -m venv .make/lock
-	.make/lock/bin/pip install --quiet "torch==$(TORCH)" -e ".[dev,postgres,s3]"
+	.make/lock/bin/pip install --quiet "torch==$(TORCH)" -e ".[dev,postgres,s3,serve]"
 	{ sed -n '/^#/p' constraints.txt; .make/lock/bin/pip freeze --all --exclude-editable --exclude pip \
 		| sed 's/+cpu$$//' | LC_ALL=C sort -f; } > .make/constraints.txt
 	mv .make/constraints.txt constraints.txt && rm -rf .make
@@ -46,5 +46,5 @@ clean: ## remove .venv and every cache; sweeps in ~/.sweepserve stay
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into .venv (once; about two minutes, 2 GB)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,postgres]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,postgres,serve]"
 	@touch $@

@@ -46,6 +46,8 @@ class Settings:
     """The API and drivers log a JSON object a line, each request among them."""
     serving: str = ""
     """How models are served: a JSON object of settings by model name, `*` for all others (docs/operations.md)."""
+    replicas: str = ""
+    """Models are run by replicas on the Ray cluster: a JSON object (docs/operations.md); empty: by the API itself."""
     max_running_sweeps: int = 4
     """So many sweeps have a driver at a time; the others wait, by `resources.priority` and then by age."""
     max_body_bytes: int = 32 * 2**20

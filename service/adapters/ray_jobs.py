@@ -11,10 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
-import httpx
-
+from service.adapters.ray_head import RayHead, content, reason
 from service.domain import Job, Unavailable
 
 STATES: Mapping[str, Literal["pending", "running", "succeeded", "failed", "stopped"]] = {
@@ -24,7 +23,6 @@ STATES: Mapping[str, Literal["pending", "running", "succeeded", "failed", "stopp
     "FAILED": "failed",
     "STOPPED": "stopped",
 }
-TIMEOUT = httpx.Timeout(10, connect=2)
 
 
 @final
@@ -39,13 +37,12 @@ class RayJobs:
     """
 
     def __init__(self, url: str, *, token_path: Path, python: str = sys.executable) -> None:
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False)
-        self._token_path = token_path
+        self._head = RayHead(url, token_path=token_path)
         self._python = python
 
     def close(self) -> None:
         """Drops the connections."""
-        self._http.close()
+        self._head.close()
 
     def launch(self, sweep_id: str, attempt: int, *, trace: str = "") -> None:
         """Starts the driver; asking again for the same attempt starts nothing. Raises Unavailable.
@@ -54,7 +51,7 @@ class RayJobs:
         """
         traced = ["env", f"TRACEPARENT={trace}"] if trace else []
         submission = _submission(sweep_id, attempt)
-        answer = self._ask(
+        answer = self._head.ask(
             "POST",
             "/api/jobs/",
             {
@@ -64,15 +61,15 @@ class RayJobs:
             },
         )
         # Ray answers a known submission id with a 500 and a traceback; whether the job is there tells the two apart.
-        if not answer.is_success and self._ask("GET", f"/api/jobs/{submission}").status_code != HTTPStatus.OK:
-            raise Unavailable(f"Ray did not take job {submission}: {_reason(answer)}")
+        if not answer.is_success and self._head.ask("GET", f"/api/jobs/{submission}").status_code != HTTPStatus.OK:
+            raise Unavailable(f"Ray did not take job {submission}: {reason(answer)}")
 
     def job(self, sweep_id: str, attempt: int) -> Job:
         """How that driver is. Raises Unavailable."""
-        answer = self._ask("GET", f"/api/jobs/{_submission(sweep_id, attempt)}")
+        answer = self._head.ask("GET", f"/api/jobs/{_submission(sweep_id, attempt)}")
         if answer.status_code == HTTPStatus.NOT_FOUND:
             return Job(state="missing", message="the cluster knows no such job")
-        said = _content(answer)
+        said = content(answer)
         message = str(said.get("message") or "").partition(", last available logs")[0]  # `logs` has these
         return Job(
             state=STATES[said["status"]],
@@ -82,14 +79,14 @@ class RayJobs:
 
     def stop(self, sweep_id: str, attempt: int) -> None:
         """Ends that driver at once, if it still runs. Raises Unavailable."""
-        answer = self._ask("POST", f"/api/jobs/{_submission(sweep_id, attempt)}/stop")
+        answer = self._head.ask("POST", f"/api/jobs/{_submission(sweep_id, attempt)}/stop")
         if answer.status_code != HTTPStatus.NOT_FOUND:
-            _content(answer)
+            content(answer)
 
     def logs(self, sweep_id: str, attempt: int) -> str:
         """What that driver printed so far; empty where there is no such job. Raises Unavailable."""
-        answer = self._ask("GET", f"/api/jobs/{_submission(sweep_id, attempt)}/logs")
-        return "" if answer.status_code == HTTPStatus.NOT_FOUND else str(_content(answer).get("logs") or "")
+        answer = self._head.ask("GET", f"/api/jobs/{_submission(sweep_id, attempt)}/logs")
+        return "" if answer.status_code == HTTPStatus.NOT_FOUND else str(content(answer).get("logs") or "")
 
     def resources(self) -> Mapping[str, float]:
         """What the living nodes have in all, as `{"CPU": 2, "memory": 8e9}`. Raises Unavailable."""
@@ -99,44 +96,13 @@ class RayJobs:
 
     def nodes(self) -> Sequence[Mapping[str, float]]:
         """What each living node has in all. Raises Unavailable."""
-        said = _content(self._ask("GET", "/api/v0/nodes?detail=1&limit=10000"))
+        said = content(self._head.ask("GET", "/api/v0/nodes?detail=1&limit=10000"))
         return [
             {name: amount for name, amount in node["resources_total"].items() if not name.startswith("node:")}
             for node in said["data"]["result"]["result"]
             if node["state"] == "ALIVE"
         ]
 
-    def _ask(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
-        try:
-            answer = self._http.request(method, path, json=content, headers=self._headers())
-        except httpx.HTTPError as error:
-            raise Unavailable(f"Ray at {self._http.base_url} does not answer ({type(error).__name__})") from error
-        if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise Unavailable(f"Ray at {self._http.base_url} refuses the token in {self._token_path}")
-        return answer
-
-    def _headers(self) -> dict[str, str]:
-        try:
-            return {"Authorization": f"Bearer {self._token_path.read_text().strip()}"}
-        except FileNotFoundError:
-            return {}
-
 
 def _submission(sweep_id: str, attempt: int) -> str:
     return f"sweep-{sweep_id}-{attempt}"
-
-
-def _content(answer: httpx.Response) -> dict[str, Any]:
-    if not answer.is_success:
-        raise Unavailable(f"Ray could not say: {_reason(answer)}")
-    try:
-        said = answer.json()
-    except ValueError as error:
-        raise Unavailable(f"need JSON from {answer.url}, which does not seem to be Ray") from error
-    assert isinstance(said, dict), said
-    return said
-
-
-def _reason(answer: httpx.Response) -> str:
-    lines = [line for line in answer.text.splitlines() if line.strip(" .")]  # a traceback's last line says it
-    return f"{answer.status_code} {lines[-1].strip() if lines else answer.reason_phrase}"

@@ -18,12 +18,13 @@ from service.access import Access
 from service.api.auditing import Auditing
 from service.api.background import Loop
 from service.api.body_limit import BodyLimit
+from service.api.forwarding import Replicas
 from service.api.guard import Guard
 from service.api.known_hosts import KnownHosts
 from service.api.metrics import Requests, State
 from service.api.observing import Observing
 from service.api.openapi import openapi
-from service.api.parts import Parts
+from service.api.parts import ModelParts, Parts
 from service.api.problems import handle_errors
 from service.api.routes import answers, audit, datasets, families, health, inference, models, submission, verbs
 from service.api.routes import metrics as metrics_routes
@@ -40,6 +41,8 @@ DESCRIPTION = """Hyperparameter sweeps of research vision models, and the models
 
 Errors are `application/problem+json` (RFC 9457). Numbers that JSON has not are the texts `NaN`, `Infinity` and
 `-Infinity`. Times are in UTC."""
+DEPLOYED_EVERY = 5.0
+"""Seconds between looks at whether the replicas are deployed; Ray itself replaces those that die."""
 ENDING = 2.0
 """Seconds that the background threads may take to end, together."""
 
@@ -53,8 +56,12 @@ def create_app(
     clock: Clock,
     settings: Settings,
     predictors: Predictors,
+    replicas: Replicas | None = None,
 ) -> FastAPI:
-    """The app. While it is up, it also launches queued sweeps and keeps MLflow up to date."""
+    """The app. While it is up, it also launches queued sweeps and keeps MLflow up to date.
+
+    Where there are replicas, they answer about models, and it sees to it that they are there.
+    """
     leader = Leader(store)
 
     def launch() -> None:
@@ -68,6 +75,7 @@ def create_app(
         Loop("leader", leader.renew),
         Loop("reconciler", leader.alone(launch)),
         Loop("tracker", leader.alone(track)),
+        *([Loop("replicas", leader.alone(replicas.deploy), every=DEPLOYED_EVERY)] if replicas is not None else []),
     )
     metrics = CollectorRegistry()
     metrics.register(State(store, launcher, clock))
@@ -88,9 +96,12 @@ def create_app(
         clock=clock,
         settings=settings,
         predictors=predictors,
+        replicas=replicas,
         metrics=metrics,
         loops=loops,
     )
+    app.state.models = ModelParts(store=store, settings=settings, predictors=predictors)
+    app.state.replicas = replicas
     app.state.leader = leader
     for resource in (
         submission,
@@ -124,10 +135,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     predictors: Predictors = app.state.parts.predictors
     for loop in loops:
         loop.start()
-    preloading = asyncio.create_task(predictors.preload())  # meanwhile everything else is answered
+    replicas: Replicas | None = app.state.replicas
+    preloading = None  # replicas see to that themselves
+    if replicas is None:
+        preloading = asyncio.create_task(predictors.preload())  # meanwhile everything else is answered
     yield
-    preloading.cancel()
+    if preloading is not None:
+        preloading.cancel()
     predictors.close()
+    if replicas is not None:
+        await replicas.close()
     for loop in loops:
         loop.end()
     deadline = time.monotonic() + ENDING

@@ -11,9 +11,19 @@ from starlette.exceptions import HTTPException
 
 from service.access import Access
 from service.api.background import Loop
+from service.api.forwarding import Replicas
 from service.inference.predictor import Predictors
 from service.ports import Clock, Launcher, Store, Tracker
 from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelParts:
+    """What models are asked with, in the API's process or in a replica."""
+
+    store: Store
+    settings: Settings
+    predictors: Predictors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +37,32 @@ class Parts:
     clock: Clock
     settings: Settings
     predictors: Predictors
+    replicas: Replicas | None
+    """They answer about models instead of this process."""
     metrics: CollectorRegistry
     loops: tuple[Loop, ...]
     """What goes on in the background."""
 
 
 def _parts(request: Request) -> Parts:
-    if "\0" in request.url.path or "%00" in request.url.query:  # PostgreSQL can not even be asked for it
-        raise HTTPException(status.HTTP_400_BAD_REQUEST, "need names without the character NUL")
+    _refuse_nul(request)
     parts: Parts = request.app.state.parts
     return parts
 
 
+def _model_parts(request: Request) -> ModelParts:
+    _refuse_nul(request)
+    parts: ModelParts = request.app.state.models
+    return parts
+
+
+def _refuse_nul(request: Request) -> None:
+    if "\0" in request.url.path or "%00" in request.url.query:  # PostgreSQL can not even be asked for it
+        raise HTTPException(status.HTTP_400_BAD_REQUEST, "need names without the character NUL")
+
+
 Here = Annotated[Parts, Depends(_parts)]
 """The parts, as an argument of a route."""
+
+Asked = Annotated[ModelParts, Depends(_model_parts)]
+"""Those that models are asked with, as an argument of a route that a replica has too."""

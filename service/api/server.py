@@ -7,21 +7,23 @@ import os
 import socket
 from contextlib import closing
 
-import cv2
-import torch
 import uvicorn
 
 from service import logs
 from service.adapters.clock import SystemClock
+from service.adapters.ray_head import RayHead
 from service.adapters.ray_jobs import RayJobs
+from service.adapters.ray_serve import RayServe
 from service.adapters.sql_access import SqlAccess
 from service.adapters.sql_store import SqlStore
 from service.api.app import create_app
 from service.api.coming_tracker import ComingTracker
+from service.api.forwarding import Replicas
 from service.domain import Unavailable
-from service.inference.predictor import Predictors
-from service.inference.serving_config import serving_table
+from service.inference.predictor import Predictors, settle_libraries
+from service.inference.serving_config import ServingTable, serving_table
 from service.ports import Tracker
+from service.replicas_config import ReplicasConfig, replicas_config
 from service.settings import Settings
 
 GRACE = 2
@@ -39,14 +41,15 @@ def serve(settings: Settings) -> None:
     logs.configure(as_json=settings.json_logs, text="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request, and Ray is asked each second
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    cv2.utils.logging.setLogLevel(
-        cv2.utils.logging.LOG_LEVEL_SILENT
-    )  # a stranger's broken image is answered, not logged
-    torch.set_num_threads(1)  # models are run by a thread a processor; more would be in each other's way
-    serving = serving_table(settings.serving)
+    settle_libraries()
+    serving, replicas = serving_table(settings.serving), replicas_config(settings.replicas)
     with _listen(settings) as listening:
         settings.home.mkdir(parents=True, exist_ok=True)
-        with closing(SqlStore(settings.database_url)) as store, closing(_ray(settings)) as launcher:
+        with (
+            closing(SqlStore(settings.database_url)) as store,
+            closing(_ray(settings)) as launcher,
+            closing(_head(settings)) as head,
+        ):
             store.migrate()
             access = SqlAccess(store.engine)
             if settings.keys_required and all(key.revoked_at for key in access.list_keys()):
@@ -59,6 +62,7 @@ def serve(settings: Settings) -> None:
                 clock=SystemClock(),
                 settings=settings,
                 predictors=Predictors(store, serving=serving),
+                replicas=_replicas(replicas, head, serving) if replicas is not None else None,
             )
             config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
             logger.info("listening at %s", settings.api_url)
@@ -81,6 +85,15 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _ray(settings: Settings) -> RayJobs:
     return RayJobs(settings.jobs_url, token_path=settings.ray_token_path)
+
+
+def _head(settings: Settings) -> RayHead:
+    return RayHead(settings.jobs_url, token_path=settings.ray_token_path)
+
+
+def _replicas(config: ReplicasConfig, head: RayHead, serving: ServingTable) -> Replicas:
+    cluster = RayServe(head, config)
+    return Replicas(config.url, secret=cluster.secret, serving=serving, deploy=cluster.deploy)
 
 
 def _mlflow(settings: Settings) -> Tracker:

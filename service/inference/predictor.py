@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
+import cv2
+import torch
 from torch import Tensor
 
 from service.domain import ModelVersion, NotFound, Unavailable
@@ -190,6 +192,14 @@ class Predictors:
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._waiting, work, *arguments)
+
+
+def settle_libraries() -> None:
+    """What a process that runs models sets once."""
+    cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # a stranger's broken image is answered, not logged
+    torch.set_num_threads(1)  # models are run by a thread a processor; more would be in each other's way
 
 
 def _hurry(model: LoadedModel, serving: Serving) -> None:

@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from service.adapters.memory import ManualClock, MemoryLauncher, MemoryStore, MemoryTracker
 from service.adapters.memory_access import MemoryAccess
 from service.api.app import create_app
+from service.api.forwarding import Replicas
 from service.domain import Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
 from service.inference.predictor import Predictors
 from service.inference.serving_config import Serving, ServingTable
@@ -172,7 +173,7 @@ def _make_service(portal: anyio.from_thread.BlockingPortal, tmp_path: Path) -> I
     clients: list[httpx.Client] = []
     closing: list[Predictors] = []
 
-    def make(store: Store | None = None, **settings: Any) -> Service:
+    def make(store: Store | None = None, *, replicas: Replicas | None = None, **settings: Any) -> Service:
         store = store or MemoryStore()
         access, launcher, tracker, clock = MemoryAccess(), MemoryLauncher(), MemoryTracker(), ManualClock()
         chosen = replace(Settings(home=tmp_path), **settings)
@@ -186,6 +187,7 @@ def _make_service(portal: anyio.from_thread.BlockingPortal, tmp_path: Path) -> I
             clock=clock,
             settings=chosen,
             predictors=predictors,
+            replicas=replicas,
         )
         transport = _Wire(app, portal)
         clients.append(httpx.Client(transport=transport, base_url="http://127.0.0.1"))

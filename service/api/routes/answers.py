@@ -15,8 +15,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from torch import Tensor
 
+from service.api.forwarding import Forwarded
 from service.api.json_body import json_body
-from service.api.parts import Here
+from service.api.parts import Asked
 from service.api.unless_gone import ClientGone, unless_gone
 from service.api.views import EngineView, ModelVersions, ModelView, Predictions
 from service.domain import BadImage, TooLarge
@@ -25,7 +26,7 @@ from service.inference.masks import with_png_masks
 from service.inference.uploads import SMALL_FILE, Upload
 from trainables.saved_model import SavedModel
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Forwarded)
 _IMAGES: dict[str, Any] = {"type": "array", "minItems": 1, "description": "PNG, JPEG, BMP, TIFF or WebP"}
 _ONE_IMAGE = {"schema": {"type": "string", "format": "binary", "description": "One image"}}
 _BODY = {
@@ -52,7 +53,7 @@ _BODY = {
 
 
 @router.get("/{name}")
-def get_model(name: str, here: Here) -> ModelVersions:
+def get_model(name: str, here: Asked) -> ModelVersions:
     """The versions of a model, newest first, which of them answers, and what runs those that are in memory."""
     champion = here.store.champion(name)
     return ModelVersions(
@@ -75,7 +76,7 @@ def get_model(name: str, here: Here) -> ModelVersions:
 async def predict(
     name: str,
     request: Request,
-    here: Here,
+    here: Asked,
     version: Annotated[int | None, Query(ge=1, description="This version, not the champion")] = None,
     sweep: Annotated[str | None, Query(description="The newest version that this sweep made")] = None,
     steps: Annotated[int | None, Query(ge=1, description="A recurrent model's steps; as trained if left out")] = None,
@@ -106,7 +107,7 @@ async def predict(
     return Response(prediction.answer, media_type="application/json")
 
 
-async def _uploads(request: Request, here: Here) -> Sequence[Upload]:
+async def _uploads(request: Request, here: Asked) -> Sequence[Upload]:
     """The images that were sent, each with what to call it in an error."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -122,7 +123,7 @@ async def _uploads(request: Request, here: Here) -> Sequence[Upload]:
     return uploads
 
 
-async def _form(request: Request, here: Here) -> list[Upload]:
+async def _form(request: Request, here: Asked) -> list[Upload]:
     try:
         form = await request.form(max_files=here.settings.max_images)
     except HTTPException as error:
@@ -160,7 +161,7 @@ def _json(body: bytes) -> list[Upload]:
     return uploads
 
 
-def _too_many(here: Here) -> TooLarge:
+def _too_many(here: Asked) -> TooLarge:
     return TooLarge(f"need at most {here.settings.max_images} images at a time (SWEEPSERVE_MAX_IMAGES)")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from torch import Tensor
 
-from service.api.parts import Here
+from service.api.forwarding import Forwarded
+from service.api.parts import Asked
 from service.api.strict_json import StrictJSON
 from service.api.unless_gone import ClientGone, unless_gone
 from service.domain import BadRequest, NotFound, Unavailable
@@ -16,7 +17,7 @@ from service.inference.answers import tensors
 from service.inference.tensors import INPUT, read_request, write_response
 from trainables.saved_model import SavedModel
 
-router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=Forwarded)
 HEADER_LENGTH = "Inference-Header-Content-Length"
 PLATFORM = "pytorch_safetensors"
 _NOT_READY: dict[int | str, dict[str, Any]] = {
@@ -38,7 +39,7 @@ def is_live() -> dict[str, bool]:
 
 
 @router.get("/health/ready", responses=_NOT_READY)
-async def is_ready(here: Here) -> Response:
+async def is_ready(here: Asked) -> Response:
     """Every pinned model is loaded: 200, else 503."""
     loaded = {model.version.name for model in here.predictors.loaded()}
     ready = loaded.issuperset(here.predictors.serving.pinned)
@@ -47,7 +48,7 @@ async def is_ready(here: Here) -> Response:
 
 @router.get("/models/{name}")
 @router.get("/models/{name}/versions/{version}", name="get_model_version_metadata")
-async def get_model_metadata(name: str, here: Here, version: str | None = None) -> dict[str, Any]:
+async def get_model_metadata(name: str, here: Asked, version: str | None = None) -> dict[str, Any]:
     """A model's tensors; -1: any number."""
     model = await here.predictors.model(name, _number(name, version))
     versions = here.predictors.known_versions(name)
@@ -72,7 +73,7 @@ async def get_model_metadata(name: str, here: Here, version: str | None = None) 
 
 @router.get("/models/{name}/ready", responses=_NOT_READY)
 @router.get("/models/{name}/versions/{version}/ready", name="is_model_version_ready", responses=_NOT_READY)
-async def is_model_ready(name: str, here: Here, version: str | None = None) -> Response:
+async def is_model_ready(name: str, here: Asked, version: str | None = None) -> Response:
     """The model is in memory, or is now."""
     try:
         await here.predictors.model(name, _number(name, version))
@@ -83,7 +84,7 @@ async def is_model_ready(name: str, here: Here, version: str | None = None) -> R
 
 @router.post("/models/{name}/infer", response_class=StrictJSON)
 @router.post("/models/{name}/versions/{version}/infer", name="infer_version", response_class=StrictJSON)
-async def infer(name: str, request: Request, here: Here, version: str | None = None) -> Response:
+async def infer(name: str, request: Request, here: Asked, version: str | None = None) -> Response:
     """The model's outputs, and what they mean, for images `[n, channels, rows, columns]` of pixels from 0 to 255.
 
     Tensors come and go as JSON or as raw bytes. A recurrent model takes the request parameters `steps` and, for its

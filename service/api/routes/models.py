@@ -47,7 +47,7 @@ async def promote(name: str, wish: Wish, request: Request, here: Here) -> Promot
 
     It is in memory before it answers, so that no request waits for it.
     """
-    await here.predictors.model(name, wish.version)
+    await (here.replicas or here.predictors).model(name, wish.version)
 
     def change() -> Promotion:
         return here.store.promote(name, wish.version, at=here.clock.now(), by=_asker(request), reason=wish.reason)

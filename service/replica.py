@@ -1,0 +1,88 @@
+"""A replica: a process of the Ray cluster that answers about models, by the API's own routes.
+
+Decoding, batches, engines and errors are those of the API's process; this file only puts them behind Ray Serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, final
+
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.adapters.sql_store import SqlStore
+from service.api.forwarding import SECRET
+from service.api.parts import ModelParts
+from service.api.problems import handle_errors, service_problem
+from service.api.routes import answers, inference
+from service.api.strict_json import StrictJSON
+from service.domain import Unauthorized
+from service.inference.predictor import Predictors, settle_libraries
+from service.inference.serving_config import serving_table
+from service.ports import Store
+from service.settings import Settings
+
+
+def build(arguments: Mapping[str, str]) -> Any:
+    """The Ray Serve application; Ray calls this in the cluster. Its arguments are those of `create_replica`."""
+    from ray import serve
+
+    secret, workers = arguments["secret"], int(arguments["workers"])
+
+    def app() -> FastAPI:
+        settle_libraries()
+        settings = Settings.from_environment()
+        return create_replica(SqlStore(settings.database_url), settings=settings, secret=secret, workers=workers)
+
+    return serve.deployment(name="Replica")(serve.ingress(app)()).bind()
+
+
+def create_replica(store: Store, *, settings: Settings, secret: str, workers: int) -> FastAPI:
+    """The ASGI app of a replica.
+
+    Args:
+        store: knows the models.
+        settings: how they are served, and the limits.
+        secret: whoever does not show it is answered 401; empty: everybody is welcome.
+        workers: threads that run models.
+    """
+    app = FastAPI(openapi_url=None, lifespan=_lifespan, default_response_class=StrictJSON)
+    predictors = Predictors(store, serving=serving_table(settings.serving), workers=workers)
+    app.state.replicas = None
+    app.state.models = ModelParts(store=store, settings=settings, predictors=predictors)
+    for resource in (answers, inference):
+        app.include_router(resource.router)
+    handle_errors(app)
+    app.add_middleware(KnownAsker, secret=secret)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    predictors: Predictors = app.state.models.predictors
+    preloading = asyncio.create_task(predictors.preload())
+    yield
+    preloading.cancel()
+    predictors.close()
+
+
+@final
+class KnownAsker:
+    """ASGI middleware: only the API may ask, which has seen to keys and limits."""
+
+    def __init__(self, app: ASGIApp, *, secret: str) -> None:
+        self._app, self._secret = app, secret
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, as ASGI has it."""
+        shown = Headers(scope=scope).get(SECRET, "") if scope["type"] == "http" else self._secret
+        if hmac.compare_digest(shown.encode(), self._secret.encode()):
+            await self._app(scope, receive, send)
+        else:
+            error = Unauthorized("this is a replica of models: ask the API")
+            await service_problem(error, instance=scope["path"])(scope, receive, send)
