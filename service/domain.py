@@ -166,6 +166,8 @@ def _moves() -> Mapping[SweepState, frozenset[SweepState]]:
     }
 
 
+INITIAL_WEIGHTS = "train.initial_weights"
+"""The setting by which a trial may start from another one's weights: `trial:ID`."""
 SWEEP_MOVES = _moves()
 """What may follow each state of a sweep."""
 TRIAL_MOVES: Mapping[TrialState, frozenset[TrialState]] = {
@@ -232,6 +234,13 @@ class Sweep:
             moved_at=at,
         )
 
+    @property
+    def starts_from(self) -> frozenset[str]:
+        """Ids of the trials whose weights its own may start from."""
+        fixed, searched = self.spec.get("fixed", {}), self.spec.get("space", {})
+        named = [fixed.get(INITIAL_WEIGHTS), *searched.get(INITIAL_WEIGHTS, {}).get("values", ())]
+        return frozenset(one.removeprefix("trial:") for one in named if isinstance(one, str) and one[:6] == "trial:")
+
     def seconds_run(self, at: datetime) -> float:
         """How long it has run by then, without the times that it was queued, paused or ended."""
         return self.ran + ((at - self.running_since).total_seconds() if self.running_since is not None else 0.0)
@@ -256,9 +265,27 @@ class Trial:
     step: int = 0
     """Epochs done."""
     checkpoint: str | None = None
-    """Folder of its newest checkpoint: it continues from there, and its kept weights are served from there."""
+    """Folder of its newest checkpoint: it continues from there, and its kept weights are served from there. None: it
+    has written none yet; empty: it was removed, since nothing needs it."""
     created_at: datetime
     finished_at: datetime | None = None
+
+    @property
+    def over(self) -> bool:
+        """It never goes on, whatever its sweep does."""
+        return not TRIAL_MOVES[self.state]
+
+    @property
+    def weights(self) -> Literal["none", "kept", "removed"]:
+        """Whether there is a checkpoint of it."""
+        return "none" if self.checkpoint is None else "kept" if self.checkpoint else "removed"
+
+    @property
+    def no_weights(self) -> str:
+        """Why it has none, for people."""
+        if self.weights == "none":
+            return f"trial {self.id} kept no weights"
+        return f"the weights of trial {self.id} were removed: it is none of its sweep's best (resources.keep_best)"
 
     def to(self, state: TrialState, *, at: datetime, reason: str = "", values: tuple[float, ...] | None = None) -> Self:
         """The trial in another state.

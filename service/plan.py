@@ -131,6 +131,13 @@ class Resources(Config):
         0, at_least=-1000, at_most=1000, help="of the sweeps that wait, those with most are launched first"
     )
 
+    keep_best: int | None = setting(
+        10,
+        at_least=1,
+        help="points whose checkpoints stay: the best, by the first objective; also kept are the Pareto front, models, "
+        "what other sweeps start from and what can go on; null: all",
+    )
+
     def rules(self) -> Iterator[tuple[str, str]]:
         """Only one GPU can be shared, and a share has a least size."""
         if 0 < self.gpus < SHARE:

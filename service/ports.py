@@ -40,7 +40,11 @@ class Store(Protocol):
     """
 
     def add_sweep(self, sweep: Sweep) -> None:
-        """Keeps a new sweep (event `sweep`). Raises Conflict where its id is taken."""
+        """Keeps a new sweep (event `sweep`).
+
+        Raises:
+            Conflict: its id is taken, or the weights of a trial that it starts from have been removed.
+        """
 
     def claim(self, claim: Claim, *, expired_before: datetime) -> Claim:
         """Keeps the claim, unless its key is claimed since `expired_before`, and returns the claim that holds.
@@ -111,7 +115,15 @@ class Store(Protocol):
     def add_measurement(self, measurement: Measurement, *, checkpoint: str | None = None) -> bool:
         """Keeps what a trial reported and where its newest checkpoint is (event `measurement`).
 
-        The first report of a step stays: a repeat changes nothing but the checkpoint, and the answer is False.
+        The first report of a step stays: a repeat changes nothing but the checkpoint, and the answer is False. The
+        checkpoint of a trial that is over stays as it is.
+        """
+
+    def forget_checkpoint(self, trial_id: str) -> bool:
+        """Forgets where a trial's checkpoint is, and answers whether it is forgotten and its folder may go.
+
+        It stays where somebody needs it: the trial may go on, it is a version of a model, or a sweep that is not being
+        deleted starts from it.
         """
 
     def move_trial(
@@ -144,7 +156,8 @@ class Store(Protocol):
         The same trial's version again is returned as it was, without an event or a promotion.
 
         Raises:
-            Conflict: `after` is given and is not the number of the model's newest promotion (0: none yet).
+            Conflict: `after` is given and is not the number of the model's newest promotion (0: none yet); or the
+                trial's weights have been removed.
         """
 
     def model_versions(self, name: str) -> list[ModelVersion]:

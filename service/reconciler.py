@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 
 from service.domain import Conflict, Job, Sweep, SweepState, TrialState
 from service.each_sweep import each_sweep
+from service.keeping import tidy
 from service.ports import Clock, Launcher, Store
 from service.sweeps import best_trials, offer_champion
 
@@ -25,7 +27,14 @@ ENDS = {
 """What becomes of a sweep that was about to end, and of its unfinished trials, when its driver has died."""
 
 
-def reconcile(store: Store, launcher: Launcher, *, clock: Clock, max_running_sweeps: int = 4) -> None:
+def reconcile(
+    store: Store,
+    launcher: Launcher,
+    *,
+    clock: Clock,
+    trials_folder: Callable[[str], Path],
+    max_running_sweeps: int = 4,
+) -> None:
     """One look at every sweep that has a driver or waits for one: what should run is launched, what died is ended.
 
     Queued sweeps are launched while fewer than `max_running_sweeps` have a driver, in the order of `queue`. A driver
@@ -35,6 +44,13 @@ def reconcile(store: Store, launcher: Launcher, *, clock: Clock, max_running_swe
 
     Several processes may do this at once: whoever has counted an attempt launches it, and nobody ends a sweep that has
     had another driver since.
+
+    Args:
+        store: has the sweeps.
+        launcher: runs their drivers.
+        clock: gives every change its time.
+        trials_folder: where the trials of a sweep keep their checkpoints.
+        max_running_sweeps: see above.
 
     Raises:
         Unavailable: at the end, if the cluster or the store did not answer for some; the next pass tries again.
@@ -46,7 +62,7 @@ def reconcile(store: Store, launcher: Launcher, *, clock: Clock, max_running_swe
     def tend(sweep: Sweep) -> None:
         try:
             if sweep.state.driven:
-                _tend(store, launcher, clock, sweep)
+                _tend(store, launcher, clock, sweep, trials_folder)
             else:
                 _launch(store, launcher, clock, sweep)
         except Conflict as error:  # another process, or the user, saw to this sweep in the same moment
@@ -80,7 +96,7 @@ def _priority(sweep: Sweep) -> int:
     return int(sweep.spec.get("resources", {}).get("priority", 0))
 
 
-def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep) -> None:
+def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep, trials_folder: Callable[[str], Path]) -> None:
     """Sees to a sweep that has a driver."""
     job = launcher.job(seen.id, seen.attempt)
     if job.alive:
@@ -94,6 +110,7 @@ def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep) -> None:
         return
     for trial in best_trials(store, sweep.id, limit=1):  # the driver may have died before it offered this one
         offer_champion(store, trial.id, at=clock.now())
+    tidy(store, sweep.id, trials_folder(sweep.id))  # and before it removed what is needed no more
     if sweep.state in ENDS:
         _end(store, clock, sweep, *ENDS[sweep.state])
     elif job.state == "missing":

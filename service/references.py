@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from service import warm_start
-from service.domain import InvalidSpec, NotFound, Trial
+from service.domain import INITIAL_WEIGHTS, InvalidSpec, NotFound, Trial
 from service.ports import Store
 from service.spec import SweepSpec
 from trainables.config import Fault
 from trainables.initial_weights import find_initial_weights
 from trainables.outline import network_faults
 from trainables.weights_name import WeightsName
-
-SETTING = "train.initial_weights"
 
 
 def settled(spec: SweepSpec, store: Store, *, weights_root: Path) -> SweepSpec:
@@ -67,13 +65,15 @@ def _pin(document: dict[str, Any], trial_id: Callable[[WeightsName], str]) -> It
             return value
 
     fixed, space = document["fixed"], document["space"]
-    if SETTING in fixed:
-        fixed[SETTING] = pinned(fixed[SETTING], "fixed", SETTING)
-    if SETTING in space:
-        space[SETTING]["values"] = pinned(space[SETTING]["values"], "space", SETTING, "values")
+    if INITIAL_WEIGHTS in fixed:
+        fixed[INITIAL_WEIGHTS] = pinned(fixed[INITIAL_WEIGHTS], "fixed", INITIAL_WEIGHTS)
+    if INITIAL_WEIGHTS in space:
+        space[INITIAL_WEIGHTS]["values"] = pinned(space[INITIAL_WEIGHTS]["values"], "space", INITIAL_WEIGHTS, "values")
     for name, parameter in space.items():
-        if SETTING in parameter.get("when", {}):
-            parameter["when"][SETTING] = pinned(parameter["when"][SETTING], "space", name, "when", SETTING)
+        if INITIAL_WEIGHTS in parameter.get("when", {}):
+            parameter["when"][INITIAL_WEIGHTS] = pinned(
+                parameter["when"][INITIAL_WEIGHTS], "space", name, "when", INITIAL_WEIGHTS
+            )
     yield from faults
 
 
@@ -110,8 +110,8 @@ def _trial(store: Store, name: WeightsName) -> Trial:
 
 
 def _weights(trial: Trial) -> Path:
-    if trial.checkpoint is None:
-        raise ValueError(f"trial {trial.id} kept no weights")
+    if not trial.checkpoint:
+        raise ValueError(trial.no_weights)
     return Path(trial.checkpoint) / "model"
 
 

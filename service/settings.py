@@ -121,6 +121,10 @@ class Settings:
         """Checkpoints, pictures and logs, a folder a sweep. On a cluster every node must see it."""
         return self.home / "sweeps"
 
+    def trials(self, sweep_id: str) -> Path:
+        """Where a sweep's trials keep their checkpoints, a folder each."""
+        return self.sweeps_root / sweep_id / "trials"
+
     def pictures(self, sweep_id: str) -> Path:
         """Where a sweep's pictures are once it has ended."""
         return self.sweeps_root / sweep_id / "pictures"

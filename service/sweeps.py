@@ -44,12 +44,12 @@ def offer_champion(store: Store, trial_id: str, *, at: datetime) -> ModelVersion
     the champion stays on a tie. Values of other objectives or data do not compare: there the champion of an earlier
     sweep yields to any trial of a later one, and never the other way round.
     """
-    trial = store.trial(trial_id)
-    if trial.state is not TrialState.COMPLETED or trial.checkpoint is None:
-        return None
-    assert trial.values, "a completed trial has values"
-    sweep = store.sweep(trial.sweep_id)
     while True:
+        trial = store.trial(trial_id)
+        if trial.state is not TrialState.COMPLETED or trial.weights != "kept":
+            return None
+        assert trial.values, "a completed trial has values"
+        sweep = store.sweep(trial.sweep_id)
         promotions = store.promotions(sweep.name)  # first: what is promoted meanwhile makes `after` fail
         champion = store.champion(sweep.name) if promotions else None
         if champion is not None and champion.trial_id == trial_id:

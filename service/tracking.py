@@ -6,8 +6,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from service.domain import Sweep, SweepState
+from service.domain import NotFound, Sweep, SweepState
 from service.each_sweep import each_sweep
+from service.keeping import tidy
 from service.ports import Store, Tracker
 
 
@@ -39,6 +40,8 @@ def drain(store: Store, tracker: Tracker, *, batch: int = 500) -> int:
 def remove(store: Store, tracker: Tracker, *, sweeps_root: Path) -> None:
     """Removes the sweeps that are being deleted: from the tracker, their folders, and last from the store.
 
+    Checkpoints of other sweeps that only they needed go with them.
+
     Raises:
         Unavailable: at the end, if the tracker still shows some; the next pass tries again.
     """
@@ -47,6 +50,10 @@ def remove(store: Store, tracker: Tracker, *, sweeps_root: Path) -> None:
         tracker.forget(sweep)
         with suppress(FileNotFoundError):
             shutil.rmtree(sweeps_root / sweep.id)
+        for trial_id in sweep.starts_from:
+            with suppress(NotFound):
+                other = store.trial(trial_id).sweep_id
+                tidy(store, other, sweeps_root / other / "trials")
         store.delete_sweep(sweep.id)
 
     each_sweep(store.sweeps(states=[SweepState.DELETING]), gone)

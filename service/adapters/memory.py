@@ -75,6 +75,9 @@ class MemoryStore:
         with self._lock:
             if sweep.id in self._sweeps:
                 raise Conflict(f"sweep {sweep.id} exists already")
+            for trial_id in sweep.starts_from & self._trials.keys():
+                if self._trials[trial_id].weights == "removed":
+                    raise Conflict(self._trials[trial_id].no_weights)
             self._sweeps[sweep.id] = _copied(sweep)
             self._events[sweep.id] = []
             self._append(sweep.id, "sweep", {"state": sweep.state.value, "reason": sweep.reason}, sweep.created_at)
@@ -197,13 +200,27 @@ class MemoryStore:
             self._trials[trial.id] = replace(
                 trial,
                 step=max(trial.step, measurement.step) if new else trial.step,
-                checkpoint=checkpoint if checkpoint is not None else trial.checkpoint,
+                checkpoint=trial.checkpoint if checkpoint is None or trial.over else checkpoint,
             )
             if new:
                 self._measurements[trial.id, measurement.step] = measurement
                 data = {"trial_id": trial.id, "step": measurement.step, "metrics": measurement.metrics}
                 self._append(trial.sweep_id, "measurement", data, measurement.at)
             return new
+
+    def forget_checkpoint(self, trial_id: str) -> bool:
+        with self._lock:
+            trial = self.trial(trial_id)
+            starting = [one for one in self._sweeps.values() if one.state is not SweepState.DELETING]
+            served = any(one.trial_id == trial_id for versions in self._models.values() for one in versions)
+            if (
+                trial.over
+                and trial.weights == "kept"
+                and not served
+                and not any(trial_id in one.starts_from for one in starting)
+            ):
+                self._trials[trial_id] = replace(trial, checkpoint="")
+            return self._trials[trial_id].weights == "removed"
 
     def move_trial(
         self,
@@ -241,11 +258,13 @@ class MemoryStore:
     ) -> ModelVersion:
         with self._lock:
             self.sweep(sweep_id)
-            self.trial(trial_id)
+            trial = self.trial(trial_id)
             known = self._models.setdefault(name, [])
             for version in known:
                 if version.trial_id == trial_id:
                     return version
+            if trial.weights == "removed":
+                raise Conflict(trial.no_weights)
             promoted = len(self._promotions.get(name, []))
             if after not in (None, promoted):
                 raise Conflict(f"model {name} is at promotion {promoted}, not {after}")

@@ -10,7 +10,7 @@ from dataclasses import fields
 from sqlalchemy import Connection, bindparam, case, exists, func, insert, select, update
 
 from service.adapters.sql_tables import events, measurements, sweeps, trials
-from service.domain import Measurement, NotFound
+from service.domain import TRIAL_MOVES, Measurement, NotFound
 
 _LAST = sweeps.c.last_event
 _COUNT = (
@@ -28,11 +28,12 @@ _KEEP = (
     .returning(measurements.c.step)
 )
 _STEP, _CHECKPOINT = bindparam("to_step", type_=trials.c.step.type), bindparam("to", type_=trials.c.checkpoint.type)
+_OVER = trials.c.state.in_([state for state, moves in TRIAL_MOVES.items() if not moves])
 _ADVANCE = (
     update(trials)
     .where(trials.c.id == bindparam("of_trial"))
     .values(step=case((trials.c.step < _STEP, _STEP), else_=trials.c.step))
-    .values(checkpoint=func.coalesce(_CHECKPOINT, trials.c.checkpoint))
+    .values(checkpoint=case((_OVER, trials.c.checkpoint), else_=func.coalesce(_CHECKPOINT, trials.c.checkpoint)))
 )
 _TELL = insert(events)
 

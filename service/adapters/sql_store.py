@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
-from service.adapters import migrations, sql_measurements, sql_promotions
+from service.adapters import migrations, sql_checkpoints, sql_measurements, sql_promotions
 from service.adapters.sql_census import census
 from service.adapters.sql_engine import make_engine, reading, writing
 from service.adapters.sql_tables import claims, events, leases, measurements, model_versions, promotions, sweeps, trials
@@ -98,6 +98,7 @@ class SqlStore:
 
     def add_sweep(self, sweep: Sweep) -> None:
         with self._write() as connection:
+            sql_checkpoints.check_starts(connection, sweep)
             try:
                 connection.execute(insert(sweeps).values(**_row(sweep), family=str(sweep.spec.get("family", ""))))
             except IntegrityError as error:
@@ -237,6 +238,15 @@ class SqlStore:
         with self._write() as connection:
             return sql_measurements.add(connection, measurement, checkpoint=checkpoint)
 
+    def forget_checkpoint(self, trial_id: str) -> bool:
+        with self._write() as connection:
+            _lock_sweep_of(connection, trial_id)
+            trial = _trial(connection, trial_id)
+            if trial.over and trial.weights == "kept" and not sql_checkpoints.needed(connection, trial_id):
+                connection.execute(update(trials).where(trials.c.id == trial_id).values(checkpoint=""))
+                return True
+            return trial.weights == "removed"
+
     def move_trial(
         self,
         trial_id: str,
@@ -282,11 +292,13 @@ class SqlStore:
         with self._write() as connection:
             sql_promotions.lock(connection, name)  # sweeps of one name offer versions at once
             _sweep(connection, sweep_id, lock=True)
-            _trial(connection, trial_id)
+            trial = _trial(connection, trial_id)
             known = _versions(connection, name)
             for version in known:
                 if version.trial_id == trial_id:
                     return version
+            if trial.weights == "removed":
+                raise Conflict(trial.no_weights)
             promoted = len(sql_promotions.of(connection, name))
             if after not in (None, promoted):
                 raise Conflict(f"model {name} is at promotion {promoted}, not {after}")

@@ -65,7 +65,13 @@ def create_app(
     leader = Leader(store)
 
     def launch() -> None:
-        reconcile(store, launcher, clock=clock, max_running_sweeps=settings.max_running_sweeps)
+        reconcile(
+            store,
+            launcher,
+            clock=clock,
+            trials_folder=settings.trials,
+            max_running_sweeps=settings.max_running_sweeps,
+        )
 
     def track() -> None:
         tracking.remove(store, tracker, sweeps_root=settings.sweeps_root)

@@ -58,6 +58,9 @@ class TrialView(View):
     """One an objective, in the spec's order, measured with the weights that were kept."""
     step: int
     """Epochs done."""
+    weights: Literal["none", "kept", "removed"]
+    """kept: others can start from it, and it can be analyzed. removed: the sweep needed it no more
+    (`resources.keep_best`). none: it has written none yet."""
     created_at: datetime
     finished_at: datetime | None
 

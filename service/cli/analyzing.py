@@ -69,6 +69,9 @@ def _folder(model: str, url: str | None) -> Path:
     if path.is_dir():
         return path / MODEL if (path / MODEL).is_dir() else path
     found = _trials(model)
+    sweep_id, _, number = model.rpartition("-")
+    if not found and number.isdecimal() and settings().trials(sweep_id).is_dir():
+        raise Refused(f"trial {model} has no weights here: its sweep keeps those of its best (resources.keep_best)")
     if not found:
         try:
             with connect(url) as client:

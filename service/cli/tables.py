@@ -55,7 +55,9 @@ def leaderboard(found: Sequence[Json], spec: Json) -> Table:
     """Points in order of merit, a line each; with repeats also what their trials came to in the first objective."""
     metrics, repeated = [one["metric"] for one in spec["objectives"]], spec["search"].get("repeats", 1) > 1
     place = "front" if len(metrics) > 1 else "rank"
-    made = table(place, "trial", "epochs", *metrics, *(["mean", "sd", "best", "of"] if repeated else []), "point")
+    removed = any(trial["weights"] == "removed" for result in found for trial in result["trials"])
+    more = [*(["mean", "sd", "best", "of"] if repeated else []), *(["weights"] if removed else [])]
+    made = table(place, "trial", "epochs", *metrics, *more, "point")
     for rank, result in enumerate(found, 1):
         trials, deviation = result["trials"], result["standard_deviation"]
         spread = [result["mean"][0], deviation[0] if deviation else None, result["best"][0], len(trials)]
@@ -65,6 +67,7 @@ def leaderboard(found: Sequence[Json], spec: Json) -> Table:
             str(max(trial["step"] for trial in trials)),
             *map(number, result["values"]),
             *(map(number, spread) if repeated else []),
+            *([trials[0]["weights"]] if removed else []),
             escape(point(result["point"])),
         )
     return made

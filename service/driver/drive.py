@@ -82,7 +82,7 @@ def _drive(sweep: Sweep, store: Store, settings: Settings, clock: Clock) -> Swee
         trials=_insist(lambda: store.trials(sweep_id), clock),
         measurements=_insist(lambda: store.measurements(sweep_id), clock),
         known=_insist(lambda: known(spec, store), clock),
-        folder=settings.sweeps_root / sweep_id / "trials",
+        folder=settings.trials(sweep_id),
         data_root=settings.data_root,
         weights_root=settings.weights_root,
         referenced_weights=_insist(lambda: referenced_weights(spec, store), clock),

@@ -8,12 +8,14 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, final
 
 from service.domain import Measurement, Sweep, Trial, TrialState
 from service.driver.recorder import Recorder
 from service.driver.repeats import Repeats
+from service.keeping import expendable, remove_checkpoint, tidy
 from service.points import Known
 from service.ports import Clock, Store
 from service.spec import SweepSpec
@@ -83,6 +85,9 @@ class Run:
         self._lock = threading.RLock()
         if self._finished:  # the last driver may have died between completing a trial and offering it
             self._recorder.put(self._offer_best)
+            self._recorder.put(self._tidy)
+        gone = {trial.id for trial in expendable(self._finished, sweep.spec)}
+        self._contenders = [trial for trial in self._finished if trial.id not in gone]
 
     @property
     def sweep(self) -> Sweep:
@@ -218,6 +223,7 @@ class Run:
                 else:
                     self._end(trial, TrialState.STOPPED, reason)
             self._waiting.clear()
+            self._recorder.put(self._tidy)  # once more: a worker that was taken for dead may have written late
 
     def _next(self) -> Trial | None:
         if self._waiting:
@@ -298,6 +304,14 @@ class Run:
         logger.info("trial %d %s after %s%s: %s", ended.number, state, _epochs(ended.step), measured, reason)
         if state is TrialState.COMPLETED:
             self._recorder.put(lambda store: self._offer(store, ended))
+        self._contenders.append(ended)
+        for gone in expendable(self._contenders, self._sweep.spec):
+            self._contenders.remove(gone)
+            if gone.weights == "kept":
+                self._recorder.put(partial(remove_checkpoint, trial_id=gone.id, folder=self._folder))
+
+    def _tidy(self, store: Store) -> None:
+        tidy(store, self._sweep.id, self._folder)
 
     def _offer_best(self, store: Store) -> None:
         for trial in best_trials(store, self._sweep.id, limit=1):

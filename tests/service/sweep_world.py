@@ -17,8 +17,9 @@ SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"},
 class World:
     """A store, a cluster and a clock, with short names for what tests do to them."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, folder: Path = Path("nowhere")) -> None:
         self.store, self.launcher, self.clock = store, MemoryLauncher(), ManualClock()
+        self.folder = folder
         self._ids = count(1)
 
     def submit(self, **changes: Any) -> Sweep:
@@ -32,9 +33,13 @@ class World:
         )
         return submissions.create(SPEC | changes)
 
+    def trials_folder(self, sweep_id: str) -> Path:
+        """Where a sweep's trials keep their checkpoints."""
+        return self.folder / sweep_id / "trials"
+
     def reconcile(self, **limits: int) -> None:
         """A pass."""
-        reconciler.reconcile(self.store, self.launcher, clock=self.clock, **limits)
+        reconciler.reconcile(self.store, self.launcher, clock=self.clock, trials_folder=self.trials_folder, **limits)
 
     def run(self, sweep: Sweep) -> None:
         """Its driver starts."""

@@ -24,7 +24,7 @@ from rich.console import Console
 from service.cli import text
 from service.cli.commands import main
 from service.cli.watching import follow
-from service.domain import Job, SweepState, TrialState
+from service.domain import Job, Measurement, SweepState, TrialState
 from service.settings import Settings
 from tests.service.conftest import save_random_segmenter
 
@@ -159,6 +159,24 @@ def test_the_leaderboard_of_several_objectives_shows_fronts(service: Any, run: A
     header, _, *lines = out.splitlines()
     assert header.split()[:5] == ["front", "trial", "epochs", "validation/accuracy", "model/parameters"]
     assert [(line.split()[0], line.split()[3]) for line in lines[:3]] == [("1", "0.75"), ("1", "0.5"), ("2", "0.4")]
+
+
+def test_the_leaderboard_tells_whose_weights_were_removed(service: Any, run: Any) -> None:
+    """Where any were: those can be neither started from nor analyzed."""
+    sweep = service.running()
+    for number, value in enumerate([0.5, 0.75]):
+        trial = service.trial(sweep, number)
+        measured = Measurement(trial_id=trial.id, step=2, at=service.clock.now(), metrics={})
+        service.store.add_measurement(measured, checkpoint="/there")
+        service.store.move_trial(trial.id, TrialState.COMPLETED, at=service.clock.now(), values=(value,))
+    assert "weights" not in run("leaderboard", sweep.id)[1]
+    assert service.store.forget_checkpoint(f"{sweep.id}-0000")
+    _, out, _ = run("leaderboard", sweep.id)
+    header, _, first, second = out.splitlines()[:4]
+    assert header.split()[4] == "weights"
+    assert (first.split()[4], second.split()[4]) == ("kept", "removed")
+    shown = service.http.get(f"/v1/sweeps/{sweep.id}/trials").json()["trials"]
+    assert [trial["weights"] for trial in shown] == ["removed", "kept"]
 
 
 def test_the_leaderboard_tells_the_spread_of_repeats(service: Any, run: Any) -> None:

@@ -105,3 +105,13 @@ def test_what_cannot_be_analysed_is_refused_in_a_line(run: Run, made: Callable[.
         assert (status, out) == (1, "")
         assert message in err
         assert len(err.splitlines()) == 1
+
+
+def test_a_trial_whose_weights_were_removed_is_refused(run: Run, made: Callable[..., Path], tmp_path: Path) -> None:
+    """In a line that says why, without asking the service."""
+    made(tmp_path / "home" / "sweeps" / "ab12cd34" / "trials" / TRIAL)
+    status, out, err = run("ab12cd34-0007", "weights")
+    assert (status, out) == (1, "")
+    assert err.strip().endswith(
+        "trial ab12cd34-0007 has no weights here: its sweep keeps those of its best (resources.keep_best)"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,7 +151,7 @@ def test_two_reconcilers_launch_one_driver(world: World) -> None:
         def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
             if not self.raced:
                 self.raced = True
-                reconciler.reconcile(self, world.launcher, clock=world.clock)
+                reconciler.reconcile(self, world.launcher, clock=world.clock, trials_folder=world.trials_folder)
             return super().count_attempt(sweep_id, after=after)
 
     world.store = Twin()
@@ -339,3 +340,21 @@ def test_a_reconciler_that_comes_late_ends_nothing(world: World) -> None:
     store.late = True
     world.reconcile()
     assert world.now(sweep).state is SweepState.RUNNING
+
+
+def test_the_checkpoints_of_a_sweep_whose_driver_died_are_tidied(tmp_path: Path) -> None:
+    """It was about to stop: nobody else would remove what it had no time for."""
+    world = World(MemoryStore(), tmp_path)
+    sweep = world.submit(resources={"keep_best": 1})
+    world.run(sweep)
+    for number, value in enumerate((0.5, 0.9, 0.7)):
+        trial = world.trial(sweep, number, value)
+        (world.trials_folder(sweep.id) / trial.id).mkdir(parents=True)
+    running = world.trial(sweep, 3)
+    (world.trials_folder(sweep.id) / running.id).mkdir()
+    world.move(sweep, SweepState.STOPPING)
+    world.die(sweep)
+    world.reconcile()
+    assert world.now(sweep).state is SweepState.STOPPED
+    left = sorted(path.name for path in world.trials_folder(sweep.id).iterdir())
+    assert left == [f"{sweep.id}-0001", running.id]

@@ -163,3 +163,20 @@ def test_networks_are_checked_without_their_memory(world: World, monkeypatch: py
     monkeypatch.setattr(NarrowResNetConfig, "build", noted)
     world.submit()
     assert devices == ["meta"]
+
+
+def test_weights_that_were_removed_cannot_be_started_from(world: World) -> None:
+    """The fault says why they are gone; a sweep that names them already keeps them."""
+    trial = Trial(id="first-0003", sweep_id="first", number=3, point={}, created_at=AT)
+    world.store.add_trial(trial)
+    world.store.add_measurement(Measurement(trial_id=trial.id, step=1, at=AT, metrics={}), checkpoint="/gone")
+    world.store.move_trial(trial.id, TrialState.PRUNED, at=AT)
+    assert world.store.forget_checkpoint(trial.id)
+    with pytest.raises(InvalidSpec) as caught:
+        world.submit(train__initial_weights="trial:first-0003")
+    assert str(caught.value) == (
+        "fixed.train.initial_weights: refers to nothing: the weights of trial first-0003 were removed: "
+        "it is none of its sweep's best (resources.keep_best)"
+    )
+    world.submit(train__initial_weights="trial:first-0000")
+    assert not world.store.forget_checkpoint("first-0000")

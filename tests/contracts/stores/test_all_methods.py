@@ -28,6 +28,7 @@ from tests.contracts.store_samples import NOW, add_sweep, add_trial, kinds, offe
         lambda store: store.count_trials("none"),
         lambda store: store.best_trials("none", mode="max"),
         lambda store: store.add_measurement(Measurement(trial_id="none", step=1, at=NOW, metrics={})),
+        lambda store: store.forget_checkpoint("none"),
         lambda store: store.move_trial("none", TrialState.STOPPED, at=NOW),
         lambda store: store.measurements("none"),
         lambda store: store.measurements("known", trial_id="none"),

@@ -103,7 +103,7 @@ def test_a_trace_is_followed_from_the_request_to_the_driver(service: Any) -> Non
     sweep = service.store.sweep(answer.json()["id"])
     assert answer.headers["x-request-id"] == trace.trace_id(sweep.trace) == TRACE_ID
     assert service.access.deeds(limit=1)[0].trace_id == TRACE_ID
-    reconcile(service.store, service.launcher, clock=service.clock)
+    reconcile(service.store, service.launcher, clock=service.clock, trials_folder=service.settings.trials)
     assert service.launcher.traces == {(sweep.id, 1): sweep.trace}
 
 

@@ -21,6 +21,7 @@ from service.adapters.sql_store import SqlStore
 from service.domain import Sweep, SweepState, TrialState
 from service.settings import Settings
 from service.spec import SweepSpec
+from trainables import checkpoint
 from trainables.data.inventory import stored
 
 pytestmark = pytest.mark.slow
@@ -328,3 +329,31 @@ def test_a_sweep_is_paused_resumed_and_extended_with_drivers_killed_on_the_way(l
     trials = lab.store.trials(SWEEP)
     assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 4, lab.log.read_text()
     assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 11)]
+
+
+def test_a_sweep_keeps_the_checkpoints_that_it_needs(lab: Lab) -> None:
+    """Its driver and a worker are killed on the way: at the end there are those of the best and of models, whole."""
+    lab.submit(
+        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 3},
+        search={"trials": 6},
+        stop={"pruner": "asha", "grace_period": 1},
+        resources={"keep_best": 1},
+    )
+    folder = lab.settings.trials(SWEEP)
+    lab.drive()
+    lab.until(lambda: any(trial.weights == "removed" for trial in lab.store.trials(SWEEP)))
+    lab.workers()[0].kill()
+    lab.drivers[-1].send_signal(signal.SIGKILL)
+    lab.drivers[-1].wait()
+    unfinished = [trial for trial in lab.store.trials(SWEEP) if not trial.state.final]
+    assert all(trial.checkpoint is None or Path(trial.checkpoint).parent.is_dir() for trial in unfinished)
+    assert lab.drive().wait(timeout=120) == 0, lab.log.read_text()
+    trials = lab.store.trials(SWEEP)
+    assert len(trials) == 6
+    models = {version.trial_id for version in lab.store.model_versions("little")}
+    best = lab.store.best_trials(SWEEP, mode="max", limit=1)[0]
+    kept = {trial.id for trial in trials if trial.weights == "kept"}
+    assert kept == {best.id, *models}, [(trial.id, trial.state, trial.weights) for trial in trials]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
+    for trial_id in kept:
+        assert checkpoint.latest(folder / trial_id) is not None

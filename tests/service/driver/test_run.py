@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from service.adapters.memory import ManualClock, MemoryStore
-from service.domain import Sweep, SweepState, Trial, TrialState
+from service.domain import Measurement, Sweep, SweepState, Trial, TrialState
 from service.driver.recorder import Recorder
 from service.driver.run import DEATHS, Run
 from service.spec import SweepSpec
@@ -26,6 +26,9 @@ SPEC = {
     "search": {"trials": 4},
     "stop": {"pruner": "none"},
 }
+
+
+LEARNING_RATE = {"train.learning_rate": 0.01}
 
 
 class Harness:
@@ -350,3 +353,65 @@ def test_an_extended_run_goes_on(harness: Harness) -> None:
     harness.spec = SweepSpec.from_dict(spec)
     harness.again()
     assert [harness.start()["trial_id"] for _ in range(3)] == ["s-0001", "s-0004", "s-0005"]
+
+
+def folders(harness: Harness) -> list[str]:
+    """The trials' folders that are there, once all is written."""
+    harness.recorder.close()
+    return sorted(path.name for path in harness.folder.iterdir())
+
+
+def complete(harness: Harness, accuracy: float, **changes: Any) -> str:
+    """A trial that writes a checkpoint and completes at once."""
+    trial_id = harness.start()["trial_id"]
+    (harness.folder / trial_id / "checkpoint-000001" / "model").mkdir(parents=True)
+    harness.report(trial_id, 1, accuracy, **{"finished": "max_epochs reached", **changes})
+    return trial_id
+
+
+def test_checkpoints_go_as_the_sweep_goes(tmp_path: Path) -> None:
+    """All but the best and every champion that there was; the trials stay."""
+    harness = Harness(tmp_path, search={"trials": 6}, resources={"keep_best": 1})
+    for accuracy in (0.5, 0.3, 0.7, 0.6, 0.9):
+        complete(harness, accuracy)
+    diverged = {"best_step": None, "best_metrics": {}, "finished": "diverged: loss", "diverged": True}
+    complete(harness, math.nan, **diverged)
+    assert folders(harness) == ["s-0000", "s-0002", "s-0004", "s-0005"]
+    assert [version.trial_id for version in harness.store.model_versions("little")] == ["s-0004", "s-0002", "s-0000"]
+    weights = [trial.weights for trial in harness.store.trials("s")]
+    assert weights == ["kept", "removed", "kept", "removed", "kept", "kept"]
+
+
+def test_the_next_driver_removes_what_the_last_one_had_no_time_for(tmp_path: Path) -> None:
+    """It died after a trial had completed, before it was offered and before any checkpoint was removed."""
+    harness = Harness(tmp_path, resources={"keep_best": 1})
+    store, at = harness.store, harness.clock.now()
+    for number, accuracy in enumerate((0.5, 0.7, 0.6)):
+        trial = Trial(id=f"s-{number:04}", sweep_id="s", number=number, point=LEARNING_RATE, created_at=at)
+        (tmp_path / trial.id).mkdir()
+        store.add_trial(trial)
+        store.add_measurement(
+            Measurement(trial_id=trial.id, step=1, at=at, metrics={"validation/accuracy": accuracy}),
+            checkpoint=str(tmp_path / trial.id / "checkpoint-000001"),
+        )
+        store.move_trial(trial.id, TrialState.COMPLETED, at=at, values=(accuracy,))
+    assert len(list(tmp_path.iterdir())) == 3
+    assert store.model_versions("little") == []
+    harness.again()
+    assert folders(harness) == ["s-0001"]
+    assert [version.trial_id for version in harness.store.model_versions("little")] == ["s-0001"]
+    harness.again()
+    complete(harness, 0.8)
+    assert folders(harness) == ["s-0001", "s-0003"], "version 1 of the model stays"
+
+
+def test_a_late_folder_is_gone_at_the_end_of_the_sweep(tmp_path: Path) -> None:
+    """A worker that was taken for dead wrote it after its trial's checkpoint had been removed."""
+    harness = Harness(tmp_path, resources={"keep_best": 1})
+    first = complete(harness, 0.9)
+    late = complete(harness, 0.5)
+    assert folders(harness) == [first]
+    (tmp_path / late).mkdir()
+    harness.recorder = harness.run._recorder = Recorder(harness.store, harness.clock)
+    harness.run.close("the sweep ended")
+    assert folders(harness) == [first]
