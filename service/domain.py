@@ -313,7 +313,7 @@ class Measurement:
     """By name, `validation/accuracy`; NaN and infinities are legal here."""
 
 
-EventKind = Literal["sweep", "trial", "measurement", "model", "progress"]
+EventKind = Literal["sweep", "trial", "measurement", "model", "progress", "wait"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,7 +326,8 @@ class Event:
     kind: EventKind
     data: Mapping[str, Any]
     """By kind: `sweep` {state, reason}; `trial` the whole trial by `as_data`; `measurement` {trial_id, step, metrics};
-    `model` the new champion by `as_data`, with the number of its `promotion`; `progress` {what, done, total}."""
+    `model` the new champion by `as_data`, with the number of its `promotion`; `progress` {what, done, total};
+    `wait` {reason}, why no trial begins, empty where they begin again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,6 +185,9 @@ class Store(Protocol):
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         """Tells watchers how far some long preparation is (event `progress`)."""
 
+    def add_wait(self, sweep_id: str, *, reason: str, at: datetime) -> None:
+        """Tells watchers why a running sweep begins no trial; empty: it does again (event `wait`)."""
+
     def take_lease(self, name: str, *, holder: str, after: Lease | None) -> Lease | None:
         """Takes or renews the lease, its beat one higher, if it is still as `after`, and returns it as it is now.
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.disk import Disk
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -50,6 +52,8 @@ class Settings:
     """Models are run by replicas on the Ray cluster: a JSON object (docs/operations.md); empty: by the API itself."""
     max_running_sweeps: int = 4
     """So many sweeps have a driver at a time; the others wait, by `resources.priority` and then by age."""
+    min_free_disk: str = "1GB"
+    """Trials begin only while so much is free where checkpoints go: an amount, or a share such as `2%`; 0: always."""
     max_body_bytes: int = 32 * 2**20
     """A larger request body is refused."""
     max_images: int = 256
@@ -62,7 +66,8 @@ class Settings:
         """The settings that the environment gives; an empty variable is as good as none.
 
         Raises:
-            ValueError: a variable `SWEEPSERVE_*` that is not a setting, or a number that is not one, or no legal port.
+            ValueError: a variable `SWEEPSERVE_*` that is not a setting, or a number that is not one, or no legal port,
+                or no amount of disk space.
         """
         environment = os.environ if environment is None else environment
         kinds = {f"SWEEPSERVE_{one.name.upper()}": one for one in dataclasses.fields(cls)}
@@ -121,6 +126,11 @@ class Settings:
         """Checkpoints, pictures and logs, a folder a sweep. On a cluster every node must see it."""
         return self.home / "sweeps"
 
+    @property
+    def disk(self) -> Disk:
+        """Of the checkpoints."""
+        return Disk(self.sweeps_root, self.min_free_disk)
+
     def trials(self, sweep_id: str) -> Path:
         """Where a sweep's trials keep their checkpoints, a folder each."""
         return self.sweeps_root / sweep_id / "trials"
@@ -157,6 +167,11 @@ def _read(name: str, text: str, kind: str) -> object:
         if text.lower() not in _BOOLEANS:
             raise ValueError(f"{name} needs true or false, got {text!r}")
         return _BOOLEANS[text.lower()]
+    if name == "SWEEPSERVE_MIN_FREE_DISK":
+        try:
+            Disk(Path(), text)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     if kind != "int":
         return text
     if not (text.isascii() and text.isdecimal()):

@@ -332,6 +332,11 @@ class MemoryStore:
             self.sweep(sweep_id)
             self._append(sweep_id, "progress", {"what": what, "done": done, "total": total}, at)
 
+    def add_wait(self, sweep_id: str, *, reason: str, at: datetime) -> None:
+        with self._lock:
+            self.sweep(sweep_id)
+            self._append(sweep_id, "wait", {"reason": reason}, at)
+
     def take_lease(self, name: str, *, holder: str, after: Lease | None) -> Lease | None:
         with self._lock:
             if self._leases.get(name) == after:

@@ -364,6 +364,10 @@ class SqlStore:
         with self._write() as connection:
             _append(connection, sweep_id, "progress", {"what": what, "done": done, "total": total}, at)
 
+    def add_wait(self, sweep_id: str, *, reason: str, at: datetime) -> None:
+        with self._write() as connection:
+            _append(connection, sweep_id, "wait", {"reason": reason}, at)
+
     def take_lease(self, name: str, *, holder: str, after: Lease | None) -> Lease | None:
         beat = after.beat + 1 if after is not None else 1
         with self._write() as connection:

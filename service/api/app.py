@@ -84,7 +84,7 @@ def create_app(
         *([Loop("replicas", leader.alone(replicas.deploy), every=DEPLOYED_EVERY)] if replicas is not None else []),
     )
     metrics = CollectorRegistry()
-    metrics.register(State(store, launcher, clock))
+    metrics.register(State(store, launcher, clock, settings.disk))
     app = FastAPIOffline(  # the page at /docs needs nothing from the internet
         title="sweepserve",
         version="1",

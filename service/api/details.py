@@ -5,7 +5,7 @@ from __future__ import annotations
 from service import sweeps
 from service.api.parts import Parts
 from service.api.views import SweepDetail, SweepView, TrialView
-from service.domain import Sweep
+from service.domain import Sweep, SweepState
 from service.reconciler import waiting_for
 
 
@@ -17,7 +17,9 @@ def detail(here: Parts, sweep: Sweep) -> SweepDetail:
         spec=sweep.spec,
         counts=here.store.count_trials(sweep.id),
         best=TrialView.model_validate(best[0]) if best else None,
-        waiting=waiting_for(here.store, sweep, max_running_sweeps=here.settings.max_running_sweeps),
+        waiting=here.settings.disk.shortage
+        if sweep.state is SweepState.RUNNING
+        else waiting_for(here.store, sweep, max_running_sweeps=here.settings.max_running_sweeps),
         mlflow_url=here.tracker.url(sweep),
         tracked=sweep.tracked,
     )

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.disk import Disk
 from service.domain import SweepState, TrialState, Unavailable
 from service.ports import Clock, Launcher, Store
 
@@ -45,8 +46,8 @@ class State(Collector):
     What does not answer is left out, and `sweepserve_up` says which.
     """
 
-    def __init__(self, store: Store, launcher: Launcher, clock: Clock) -> None:
-        self._store, self._launcher, self._clock = store, launcher, clock
+    def __init__(self, store: Store, launcher: Launcher, clock: Clock, disk: Disk) -> None:
+        self._store, self._launcher, self._clock, self._disk = store, launcher, clock, disk
 
     def describe(self) -> Iterator[Metric]:
         """Nothing beforehand: registering asks no store."""
@@ -65,7 +66,17 @@ class State(Collector):
             up.add_metric(["cluster"], 1)
         except Unavailable:
             up.add_metric(["cluster"], 0)
+        try:
+            yield from self._of_disk()
+            up.add_metric(["disk"], 1)
+        except OSError:
+            up.add_metric(["disk"], 0)
         yield up
+
+    def _of_disk(self) -> Iterator[Metric]:
+        yield _gauge("sweepserve_disk_free_bytes", "Free where checkpoints go.", self._disk.free)
+        yield _gauge("sweepserve_disk_needed_bytes", "Must be free there for trials to begin.", self._disk.needed)
+        yield _gauge("sweepserve_disk_short", "1: trials wait for room on the disk.", bool(self._disk.shortage))
 
     def _of_store(self) -> Iterator[Metric]:
         census = self._store.census()

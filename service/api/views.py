@@ -87,7 +87,7 @@ class SweepDetail(SweepView):
     best: TrialView | None
     """The completed trial with the best value of the first objective."""
     waiting: str
-    """Why it does not run yet; empty where it does, or has ended."""
+    """Why it does not run yet, or begins no trials; empty where it does, or has ended."""
     mlflow_url: str | None
     """Its page in MLflow, once it is there."""
     tracked: int
@@ -185,7 +185,8 @@ class EventView(View):
     kind: EventKind
     data: Data
     """By kind. sweep: `state`, `reason`. trial: the trial. measurement: `trial_id`, `step`, `metrics`.
-    model: the version. progress: `what`, `done`, `total`."""
+    model: the version. progress: `what`, `done`, `total`. wait: `reason`, why no trial
+    begins; empty where they do again."""
 
 
 class Events(View):

@@ -35,6 +35,7 @@ class Watched:
         self.trials: dict[str, dict[str, Any]] = {}
         self.model: Json | None = None
         self.progress: Json | None = None
+        self.waiting = ""
 
     def see(self, event: Json) -> None:
         """Takes the next event in."""
@@ -54,6 +55,8 @@ class Watched:
                 self.model = data
             case "progress":
                 self.progress = data
+            case "wait":
+                self.waiting = data["reason"]
 
     @property
     def done(self) -> int:
@@ -89,6 +92,8 @@ def line(watched: Watched, event: Json) -> str | None:
             return f"trial {trial['number']} epoch {data['step']}: {watched.metric} {number(trial['latest'])}"
         case "model":
             return f"model {data['name']} version {data['version']}: {watched.metric} {number(data['value'])}"
+        case "wait":
+            return f"sweep {watched.id} waits: {data['reason']}" if data["reason"] else f"sweep {watched.id} goes on"
         case "progress" if data["done"] in (0, data["total"]):
             return f"{data['what']}: {data['done']} of {data['total']}"
     return None
@@ -132,7 +137,8 @@ class _Bars:
             )
         else:
             self._progress.update(self._preparing, visible=False)
-        reason = f" ({escape(watched.reason)})" if watched.reason else ""
+        said = watched.reason or (watched.waiting if watched.state == "running" else "")
+        reason = f" ({escape(said)})" if said else ""
         best = watched.best
         found = f"best {number(best['values'][0])} by trial {best['number']}" if best else "no trial has completed yet"
         return Group(

@@ -88,6 +88,7 @@ def _drive(sweep: Sweep, store: Store, settings: Settings, clock: Clock) -> Swee
         referenced_weights=_insist(lambda: referenced_weights(spec, store), clock),
         recorder=recorder,
         clock=clock,
+        disk=settings.disk,
     )
     engine = Engine(run, spec.resources, prepare=lambda: _prepare(run, sweep, spec, settings, recorder, clock))
     end = _watch(engine, run, spec.stop.silence_limit_seconds, lambda: look(store, run, clock))

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, final
 
+from service.disk import Disk
 from service.domain import Measurement, Sweep, Trial, TrialState
 from service.driver.recorder import Recorder
-from service.driver.repeats import Repeats
+from service.driver.repeats import Asked, Repeats
 from service.keeping import expendable, remove_checkpoint, tidy
 from service.points import Known
 from service.ports import Clock, Store
@@ -53,6 +54,7 @@ class Run:
         referenced_weights: where those are that the spec refers to, by the reference.
         recorder: takes what the store shall know.
         clock: gives every change its time.
+        disk: takes the checkpoints; while it is short of room no trial begins, and those that run go on.
     """
 
     def __init__(
@@ -69,14 +71,18 @@ class Run:
         referenced_weights: Mapping[str, str],
         recorder: Recorder,
         clock: Clock,
+        disk: Disk,
     ) -> None:
         self._sweep, self._spec, self._folder = sweep, spec, folder
         self._data_root, self._weights_root = data_root, weights_root
         self._referenced_weights = referenced_weights
-        self._recorder, self._clock = recorder, clock
+        self._recorder, self._clock, self._disk = recorder, clock, disk
         self._repeats = Repeats(spec, trials, measurements, known)
         self._waiting = deque(trial for trial in trials if not trial.state.final)
         self._running: dict[str, Trial] = {}
+        self._asked: Asked | None = None
+        """Begins as soon as there is room."""
+        self._short = False
         self._deaths: dict[str, int] = {}
         self._enlarged: set[str] = set()
         self._finished = [trial for trial in trials if trial.state.final]
@@ -114,9 +120,14 @@ class Run:
             return f"every trial failed, the first one with: {first.reason}"
 
     def start(self) -> TrialSettings | Literal["later", "never"]:
-        """A trial to run now; `later` while only running trials could leave one to run again; `never`: all is done."""
+        """A trial to run now; `later` while there may be one later; `never`: all is done.
+
+        Later is when a running trial has left one to run again, or when the disk has room.
+        """
         with self._lock:
             ending = self._stopping or self._draining is not None
+            if not ending and (self._running or self._due()) and not self._has_room():
+                return "later"
             trial = self._next() if not ending else None
             if trial is None:
                 return "later" if self._running and not ending else "never"
@@ -225,15 +236,30 @@ class Run:
             self._waiting.clear()
             self._recorder.put(self._tidy)  # once more: a worker that was taken for dead may have written late
 
+    def _due(self) -> bool:
+        """There is a trial to begin or to go on with."""
+        if not self._waiting and self._asked is None:
+            self._asked = self._repeats.next()
+        return bool(self._waiting) or self._asked is not None
+
+    def _has_room(self) -> bool:
+        """The disk has room for another trial; watchers hear when that changes."""
+        shortage = self._disk.shortage
+        if bool(shortage) != self._short:
+            self._short, at = bool(shortage), self._clock.now()
+            self._recorder.put(lambda store: store.add_wait(self._sweep.id, reason=shortage, at=at))
+            logger.info("%s", shortage or "the disk has room again: trials begin")
+        return not shortage
+
     def _next(self) -> Trial | None:
         if self._waiting:
             trial = self._waiting.popleft()
             logger.info("trial %d goes on after %s", trial.number, _epochs(trial.step))
             return self._move(trial, TrialState.RUNNING, "") if trial.state is TrialState.PAUSED else trial
-        asked = self._repeats.next()
-        if asked is None:
+        if not self._due():
             return None
-        number, repeat, point = asked
+        assert self._asked is not None
+        (number, repeat, point), self._asked = self._asked, None
         trial = Trial(
             id=f"{self._sweep.id}-{number:04}",
             sweep_id=self._sweep.id,

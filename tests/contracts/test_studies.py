@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from search_spaces import studies, study
 from service.adapters.memory import ManualClock, MemoryStore
+from service.disk import Disk
 from service.domain import Sweep, SweepState, Trial, TrialState
 from service.driver.recorder import Recorder
 from service.driver.run import Run
@@ -89,6 +90,7 @@ def _sweep(spec: SweepSpec, folder: Path, data_root: Path) -> tuple[list[Trial],
         referenced_weights={},
         recorder=recorder,
         clock=clock,
+        disk=Disk(folder, "0"),
     )
     trained = []
     while not isinstance(settings := run.start(), str):

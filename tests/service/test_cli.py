@@ -273,6 +273,8 @@ def test_without_a_terminal_a_sweep_is_watched_in_lines(service: Any, run: Any) 
     sweep = service.running()
     service.store.add_progress(sweep.id, what="making digits", done=10, total=10, at=service.clock.now())
     service.trial(sweep, 0, value=0.5)
+    for reason in ("no room", ""):
+        service.store.add_wait(sweep.id, reason=reason, at=service.clock.now())
     service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
     status, out, _ = run("watch", sweep.id)
     assert status == 0
@@ -283,6 +285,8 @@ def test_without_a_terminal_a_sweep_is_watched_in_lines(service: Any, run: Any) 
         "trial 0 starts: learning_rate=0.001",
         "trial 0 epoch 1: validation/accuracy 0.5",
         "trial 0 completed (1 of 4), validation/accuracy 0.5",
+        f"sweep {sweep.id} waits: no room",
+        f"sweep {sweep.id} goes on",
         f"sweep {sweep.id} is completed",
         "best: trial 0 with validation/accuracy 0.5",
     ]

@@ -35,6 +35,7 @@ from tests.contracts.store_samples import NOW, add_sweep, add_trial, kinds, offe
         lambda store: offer(store, Trial(id="none", sweep_id="known", number=0, point={}, created_at=NOW)),
         lambda store: offer(store, Trial(id="known-0000", sweep_id="none", number=0, point={}, created_at=NOW)),
         lambda store: store.add_progress("none", what="images", done=1, total=1, at=NOW),
+        lambda store: store.add_wait("none", reason="no room", at=NOW),
         lambda store: store.events("none"),
         lambda store: store.set_tracked("none", 1),
     ],

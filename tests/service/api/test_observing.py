@@ -87,6 +87,18 @@ def test_a_cluster_that_is_away_is_told_and_nothing_else_is_lost(service: Any) -
     assert ("sweepserve_gpus",) not in found
 
 
+@pytest.mark.parametrize(("least", "short"), [("0", 0), ("100%", 1)])
+def test_a_disk_that_is_short_is_told(make_service: Make, least: str, short: int) -> None:
+    """In the metrics, and as what a running sweep waits for."""
+    service = make_service(min_free_disk=least)
+    found = scraped(service)
+    assert (found["sweepserve_disk_short",], found["sweepserve_up", "disk"]) == (short, 1)
+    assert (found["sweepserve_disk_free_bytes",] < found["sweepserve_disk_needed_bytes",]) == short
+    waiting = service.http.get(f"/v1/sweeps/{service.running().id}").json()["waiting"]
+    assert ("no trial begins: " in waiting) == short
+    assert "no trial begins" not in service.http.get(f"/v1/sweeps/{service.sweep().id}").json()["waiting"]
+
+
 def test_metrics_need_the_scope_read(make_service: Make) -> None:
     """Where keys are asked for at all."""
     service = make_service(require_keys=True)

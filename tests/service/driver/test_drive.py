@@ -76,9 +76,10 @@ class Lab:
         spec = SweepSpec.from_dict(document).to_dict()
         self.store.add_sweep(Sweep(id=SWEEP, name="little", spec=spec, created_at=SystemClock().now()))
 
-    def drive(self) -> subprocess.Popen[bytes]:
+    def drive(self, *program: str) -> subprocess.Popen[bytes]:
+        """Starts a driver, or a program that is nearly one."""
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "service.driver", SWEEP]
+            command = [sys.executable, *(program or ("-m", "service.driver")), SWEEP]
             driver = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
         self.drivers.append(driver)
         return driver
@@ -357,3 +358,37 @@ def test_a_sweep_keeps_the_checkpoints_that_it_needs(lab: Lab) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
     for trial_id in kept:
         assert checkpoint.latest(folder / trial_id) is not None
+
+
+ON_A_FULL_DISK = """
+import shutil, sys
+from collections import namedtuple
+from pathlib import Path
+free = Path(sys.argv.pop(1))
+shutil.disk_usage = lambda _: namedtuple("Usage", "total free")(10**11, int(free.read_text()))
+from service.driver.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_a_sweep_waits_for_room_on_the_disk_and_goes_on_by_itself(lab: Lab) -> None:
+    """Its running trial ends well meanwhile; no other begins before there is room."""
+    lab.environment["SWEEPSERVE_MIN_FREE_DISK"] = "10%"
+    free = lab.settings.home / "free"
+    free.write_text(str(10**11))
+    lab.submit(
+        search={"trials": 3},
+        resources={"max_concurrent": 1},
+        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 20},
+    )
+    driver = lab.drive("-c", ON_A_FULL_DISK, str(free))
+    lab.until(lambda: bool(lab.measured()))
+    free.write_text("0")
+    lab.until(lambda: any(event.kind == "wait" for event in lab.store.events(SWEEP)))
+    (trial,) = lab.store.trials(SWEEP)
+    assert trial.state is TrialState.COMPLETED
+    assert trial.step == 20
+    free.write_text(str(10**11))
+    assert driver.wait(timeout=120) == 0, lab.log.read_text()
+    assert [trial.state for trial in lab.store.trials(SWEEP)] == [TrialState.COMPLETED] * 3
+    assert [bool(event.data["reason"]) for event in lab.store.events(SWEEP) if event.kind == "wait"] == [True, False]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from service.adapters.memory import ManualClock, MemoryStore
+from service.disk import Disk
 from service.domain import Measurement, Sweep, SweepState, Trial, TrialState
 from service.driver.recorder import Recorder
 from service.driver.run import DEATHS, Run
@@ -37,6 +39,7 @@ class Harness:
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.spec = SweepSpec.from_dict({**SPEC, **changes})
         self.store, self.clock, self.folder = MemoryStore(), ManualClock(), folder
+        self.free = 10**11
         sweep = Sweep(id="s", name="little", spec=self.spec.to_dict(), created_at=self.clock.now())
         self.store.add_sweep(sweep)
         self.store.move_sweep("s", SweepState.RUNNING, at=self.clock.now())
@@ -55,6 +58,7 @@ class Harness:
             referenced_weights={"trial:t-0001": "there"},
             recorder=self.recorder,
             clock=self.clock,
+            disk=Disk(self.folder, "10GB", lambda _: SimpleNamespace(total=10**11, free=self.free)),
         )
         return self.run
 
@@ -415,3 +419,52 @@ def test_a_late_folder_is_gone_at_the_end_of_the_sweep(tmp_path: Path) -> None:
     harness.recorder = harness.run._recorder = Recorder(harness.store, harness.clock)
     harness.run.close("the sweep ended")
     assert folders(harness) == [first]
+
+
+def waits(harness: Harness) -> list[str]:
+    """What watchers were told of waiting."""
+    harness.recorder.close()
+    harness.recorder = harness.run._recorder = Recorder(harness.store, harness.clock)
+    return [str(event.data["reason"]) for event in harness.store.events("s") if event.kind == "wait"]
+
+
+def test_trials_wait_while_the_disk_is_short_and_begin_when_it_has_room(harness: Harness) -> None:
+    """Those that run go on; one that lost its worker waits too, and is the first to go on. Watchers hear it once."""
+    first, second = harness.start()["trial_id"], harness.start()["trial_id"]
+    harness.free = 10**9
+    assert [harness.run.start() for _ in range(3)] == ["later"] * 3
+    assert not harness.report(first, 1, 0.5)
+    harness.report(first, 2, 0.5, finished="max_epochs reached")
+    harness.run.lose(second, "killed")
+    assert [harness.run.start() for _ in range(3)] == ["later"] * 3, "nothing runs, and there is more to do"
+    reason = f"no trial begins: 1 GB are free in {harness.folder}, need 10 GB (SWEEPSERVE_MIN_FREE_DISK=10GB)"
+    assert waits(harness) == [reason]
+    assert len(harness.store.trials("s")) == 2
+    harness.free = 10**10
+    assert harness.start()["trial_id"] == second
+    assert [harness.start()["trial_id"] for _ in range(2)] == ["s-0002", "s-0003"]
+    assert waits(harness) == [reason, ""]
+    harness.free = 0
+    for number in range(1, 4):
+        harness.report(f"s-{number:04}", 1, 0.5, finished="max_epochs reached")
+    assert harness.run.start() == "never", "all is done: there is nothing to wait for"
+
+
+def test_a_sweep_that_waits_for_the_disk_can_be_stopped(harness: Harness) -> None:
+    """Nothing runs, and nothing will."""
+    harness.free = 0
+    assert harness.run.start() == "later"
+    harness.run.drain(pause=False)
+    assert harness.run.start() == "never"
+
+
+def test_waiting_draws_the_points_that_would_have_been_drawn(tmp_path: Path) -> None:
+    """The point that waits is the one that is tried."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    undisturbed, harness = Harness(tmp_path / "a"), Harness(tmp_path / "b")
+    harness.free = 0
+    assert harness.run.start() == "later"
+    harness.free = 10**11
+    for _ in range(3):
+        assert harness.start()["trial"] == undisturbed.start()["trial"]
