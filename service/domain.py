@@ -242,8 +242,13 @@ class Sweep:
         return frozenset(one.removeprefix("trial:") for one in named if isinstance(one, str) and one[:6] == "trial:")
 
     def seconds_run(self, at: datetime) -> float:
-        """How long it has run by then, without the times that it was queued, paused or ended."""
-        return self.ran + ((at - self.running_since).total_seconds() if self.running_since is not None else 0.0)
+        """How long it has run by then, without the times that it was queued, paused or ended.
+
+        A time before it ran, which a clock that was put back gives, counts as its beginning.
+        """
+        return self.ran + (
+            max(0.0, (at - self.running_since).total_seconds()) if self.running_since is not None else 0.0
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,9 @@ def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep, trials_fo
     """Sees to a sweep that has a driver."""
     job = launcher.job(seen.id, seen.attempt)
     if job.alive:
-        if seen.state is SweepState.CANCELLING and seen.moved_at is not None and clock.now() - seen.moved_at >= GRACE:
+        asked = seen.moved_at if seen.state is SweepState.CANCELLING else None
+        # A request in the future is one from before a clock was put back: nobody knows how long ago.
+        if asked is not None and not asked <= clock.now() < asked + GRACE:
             logger.warning("the driver of sweep %s did not cancel within %s; stopping it", seen.id, GRACE)
             launcher.stop(seen.id, seen.attempt)
         return

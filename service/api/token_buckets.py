@@ -15,7 +15,7 @@ class TokenBuckets:
     """A bucket a name: it holds a minute's requests, each takes one, and it fills evenly.
 
     Args:
-        now: the time. A clock that jumps back fills nothing.
+        now: the time. A clock that jumps back fills nothing, and counts on from there.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -41,5 +41,7 @@ class TokenBuckets:
     def _tokens(self, name: str, per_minute: int) -> tuple[float, datetime]:
         now = self._now()
         tokens, then = self._buckets.get(name, (float(per_minute), now))
+        if now < then:
+            self._buckets[name] = tokens, now
         passed = max(0.0, (now - then).total_seconds())
         return min(float(per_minute), tokens + passed * per_minute / 60), now

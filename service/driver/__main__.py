@@ -9,7 +9,7 @@ import sys
 import ray
 
 from service import logs
-from service.adapters.clock import SystemClock
+from service.adapters.clock import SteadyClock
 from service.adapters.sql_store import SqlStore
 from service.domain import SweepState
 from service.driver import tune
@@ -30,7 +30,7 @@ def main() -> int:
     store = SqlStore(settings.database_url)
     ray.init(logging_level=logging.WARNING, log_to_driver=True)
     try:
-        state = drive(sys.argv[1], store=store, settings=settings, clock=SystemClock())
+        state = drive(sys.argv[1], store=store, settings=settings, clock=SteadyClock())
     except Superseded as error:
         logging.info("ending: %s", error)
         return 0  # with Ray as it is: workers that were ended here would look like trials that failed

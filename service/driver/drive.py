@@ -150,7 +150,7 @@ def look(store: Store, run: Run, clock: Clock) -> End | None:
     """How the sweep must end now; None: it may go on. The run hears of another spec.
 
     Where the store does not answer, the sweep goes on. Its time budget counts the times without a driver too, but not
-    those in which it was queued, paused or ended.
+    those in which it was queued, paused or ended. While a driver lives, its clock is steady: the machine's may jump.
 
     Raises:
         Superseded: the sweep has had another driver since the run began.
