@@ -20,6 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -34,37 +37,56 @@ ROOT = Path(__file__).parents[1]
 IDLE_SECONDS = 20.0
 
 
+@dataclass(frozen=True)
+class Stack:
+    """A running stack."""
+
+    pid: int
+    url: str
+    """Of its API."""
+    environment: Mapping[str, str]
+    """For commands that talk to it."""
+
+
+@contextmanager
+def running_stack(home: Path) -> Iterator[Stack]:
+    """`sweepserve up` in a home of its own on free ports, from when it is ready; Ctrl-C ends it."""
+    api, mlflow, dashboard = _free_ports(3)
+    settings = {"HOME": home, "PORT": api, "MLFLOW_PORT": mlflow, "DASHBOARD_PORT": dashboard}
+    environment = os.environ | {f"SWEEPSERVE_{name}": str(value) for name, value in settings.items()}
+    said = home / "up.log"  # a pipe that nobody reads would fill in a long sweep
+    with said.open("w") as out:
+        up = subprocess.Popen([sys.executable, "-m", "service", "up"], env=environment, cwd=ROOT, stdout=out)
+    try:
+        while "Ctrl-C ends it" not in said.read_text():
+            assert up.poll() is None, f"the stack did not start: {said.read_text()}"
+            time.sleep(0.02)
+        yield Stack(up.pid, f"http://127.0.0.1:{api}", environment)
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(timeout=60)
+
+
 def run_round() -> dict[str, float]:
     """One stack, from its start to its end."""
     with tempfile.TemporaryDirectory(prefix="stack-") as home:
-        api, mlflow, dashboard = _free_ports(3)
-        settings = {"HOME": home, "PORT": api, "MLFLOW_PORT": mlflow, "DASHBOARD_PORT": dashboard}
-        environment = os.environ | {f"SWEEPSERVE_{name}": str(value) for name, value in settings.items()}
         began = time.perf_counter()
-        up = subprocess.Popen(
-            [sys.executable, "-m", "service", "up"], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        try:
-            assert up.stdout is not None
-            assert any("Ctrl-C ends it" in line for line in up.stdout), "the stack did not start"
+        with running_stack(Path(home)) as stack:
             ready = time.perf_counter() - began
             time.sleep(IDLE_SECONDS)
             asked = time.perf_counter()
             listing = [sys.executable, "-m", "service", "list"]
-            subprocess.run(listing, env=environment, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(listing, env=stack.environment, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
             answered = time.perf_counter() - asked
-            weights = [process.memory_full_info() for process in _tree(up.pid)]
-            with Client(f"http://127.0.0.1:{api}") as client:
+            weights = [process.memory_full_info() for process in _tree(stack.pid)]
+            with Client(stack.url) as client:
                 submitted = time.perf_counter()
                 sweep = client.submit(study("quickstart"))
                 for _ in client.watch(sweep["id"]):
                     pass
                 swept = time.perf_counter() - submitted
                 assert client.sweep(sweep["id"])["state"] == "completed"
-        finally:
             ending = time.perf_counter()
-            up.send_signal(signal.SIGINT)
-            up.wait(timeout=60)
         return {
             "ready_seconds": ready,
             "idle_pss_gib": sum(one.pss for one in weights) / 2**30,

@@ -1,12 +1,12 @@
 """What a study of the spatial RNNs finds on the digits: a table beside the thesis's, and curves over the learning rate.
 
-    python benchmarks/spatial_rnn_studies.py spatial-rnn-table-4-3      # minutes on two idle cores
+    python benchmarks/spatial_rnn_studies.py                            # table 4.3: minutes on two idle cores
     python benchmarks/spatial_rnn_studies.py spatial-rnn-figure-4-6
 
-The study's small form is run whole, every point of its grid with every seed, by as many processes as there are cores,
-one thread each. They run the trials' training as the service does, without Ray, checkpoints and MLflow. Accuracies are
-of the test images, with the weights that were best in validation; a network's learning rate is the one with the best
-mean validation accuracy over its seeds.
+The study's small form is one sweep of the service: a stack of its own is started, the study submitted over HTTP and
+watched to its end, and what is said here is read from the API. Accuracies are of the test images, with the weights that
+were best in validation; a network's learning rate is the one with the best mean validation accuracy over its seeds; a
+trial that diverged counts as 0.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
-from multiprocessing import get_context
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from embedded_stack import running_stack
 
 from search_spaces import study
-from service.spec import SweepSpec
-from trainables.training import Training
-from trainables.trial import TrialConfig
+from service.client import Client
 
 ROOT = Path(__file__).parents[1]
 RATE = "train.learning_rate"
@@ -50,34 +48,49 @@ THESIS: Mapping[str, Mapping[str, Sequence[float]]] = {
 """Percent correct and deviation over three seeds, on MNIST with 500 training images (table 4.3)."""
 
 
-def run_trial(values: Mapping[str, Any], root: str) -> dict[str, Any]:
-    """What one trial measures, and the processor time that it takes."""
-    torch.set_num_threads(1)
-    started = time.process_time()
-    trial = TrialConfig.from_dict(values)
-    training = Training(trial, trial.data.load(Path(root)), device=torch.device("cpu"))
-    while training.finished is None:
-        training.advance()
-    last = training.metrics
+def sweep(document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], float]:
+    """Every trial of a sweep, as the API tells of it, and the seconds from its submission to its end."""
+    with (
+        tempfile.TemporaryDirectory(prefix="study-") as home,
+        running_stack(Path(home)) as stack,
+        Client(stack.url) as client,
+    ):
+        started = time.perf_counter()
+        submitted = client.submit(document)
+        ended = 0
+        for event in client.watch(submitted["id"]):
+            if event["kind"] == "trial" and event["data"]["state"] in ("completed", "failed"):
+                ended += 1
+                print(f"{ended} trials, {time.perf_counter() - started:.0f} s", flush=True)
+        seconds = time.perf_counter() - started
+        state = client.sweep(submitted["id"])["state"]
+        assert state == "completed", f"the sweep is {state}"
+        return [_read(client, submitted["id"], trial) for trial in client.trials(submitted["id"])], seconds
+
+
+def _read(client: Client, sweep_id: str, trial: Mapping[str, Any]) -> dict[str, Any]:
+    steps = [one["metrics"] for one in client.measurements(sweep_id, trial=trial["id"])]
+    last = {name: float(value) for name, value in steps[-1].items()}
     return {
-        "network": name_of(values["model"]),
-        "learning_rate": trial.train.learning_rate,
-        "seed": trial.train.seed,
-        "epochs": training.step,
-        "ended": training.finished,
-        "validation": training.best_metrics.get("validation/accuracy", 0.0),
-        "test": training.best_metrics.get("test/accuracy", 0.0),
-        "validation_loss": last["validation/loss"],
+        "network": name_of(trial["point"]),
+        "learning_rate": trial["point"][RATE],
+        "repeat": trial["repeat"],
+        "state": trial["state"],
+        "reason": trial["reason"],
+        "epochs": trial["step"],
+        "validation": float(trial["values"][0]) if trial["values"] else 0.0,
+        "test": last.get("test/accuracy", 0.0),
+        "validation_loss": last.get("validation/loss", math.nan),
         "truncated": last.get("gradient/truncated"),
         "parameters": last["model/parameters"],
-        "cpu_seconds": time.process_time() - started,
+        "seconds": sum(float(step["seconds"]) for step in steps),
     }
 
 
-def name_of(model: Mapping[str, Any]) -> str:
+def name_of(point: Mapping[str, Any]) -> str:
     """As the thesis calls the network: 2MLP lstm."""
-    kind = "CNN" if model["network"] == "cnn" else f"{model['depth']}MLP"
-    return f"{kind} {model['layer']}"
+    kind = "CNN" if point["model.network"] == "cnn" else f"{point['model.depth']}MLP"
+    return f"{kind} {point['model.layer']}"
 
 
 def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -111,38 +124,28 @@ def _of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     """Runs the study and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study")
+    parser.add_argument("study", nargs="?", default="spatial-rnn-table-4-3")
     arguments = parser.parse_args()
     document = study(arguments.study, small=True)
-    spec = SweepSpec.from_dict(document)
-    points = list(spec.space.grid())
-    trials = [spec.trial(point, repeat).to_dict() for point in points for repeat in range(spec.search.repeats)]
-    load_before, started = os.getloadavg(), time.perf_counter()
-    workers = len(os.sched_getaffinity(0))
-    runs = []
-    with tempfile.TemporaryDirectory() as root:
-        spec.trial(points[0]).data.load(Path(root))
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for future in as_completed([pool.submit(run_trial, trial, root) for trial in trials]):
-                runs.append(future.result())
-                print(f"{len(runs)} of {len(trials)}: {json.dumps(runs[-1])}", flush=True)
+    load_before = os.getloadavg()
+    runs, seconds = sweep(document)
     summary = summarize(runs)
     content = {
-        "question": f"{arguments.study}, its small form: test accuracies in percent",
+        "question": f"{arguments.study}, its small form, as one sweep of the service: test accuracies in percent",
         "spec": document,
         "summary": summary,
         "thesis": THESIS.get(arguments.study),
-        "trials": len(trials),
-        "wall_seconds": time.perf_counter() - started,
-        "cpu_seconds": sum(run["cpu_seconds"] for run in runs),
-        "runs": sorted(runs, key=lambda run: (run["network"], run["learning_rate"], run["seed"])),
-        "made": _circumstances(workers, load_before),
+        "trials": len(runs),
+        "wall_seconds": seconds,
+        "training_seconds": sum(run["seconds"] for run in runs),
+        "runs": sorted(runs, key=lambda run: (run["network"], run["learning_rate"], run["repeat"])),
+        "made": _circumstances(load_before),
     }
     path = ROOT / "benchmarks" / "results" / f"{arguments.study.replace('-', '_')}.json"
     path.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
     for network, found in summary.items():
         print(f"{network:10} {found['test']:.2f} ± {found['deviation'] or 0:.2f} at {found['best_learning_rate']}")
-    print(f"wrote {path.relative_to(ROOT)}")
+    print(f"{len(runs)} trials in {seconds:.0f} s; wrote {path.relative_to(ROOT)}")
 
 
 def _finite(value: Any) -> Any:
@@ -154,15 +157,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _circumstances(workers: int, load_before: Sequence[float]) -> dict[str, Any]:
+def _circumstances(load_before: Sequence[float]) -> dict[str, Any]:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True, cwd=ROOT)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit.stdout.strip(),
-        "torch": torch.__version__,
+        **{name: version(name) for name in ("torch", "ray", "mlflow")},
         "python": platform.python_version(),
         "cpu": torch.cpu.get_capabilities()["cpu_name"],
-        "processes": workers,
+        "cores": len(os.sched_getaffinity(0)),
         "load_average_before_and_after": [list(load_before), list(os.getloadavg())],
     }
 

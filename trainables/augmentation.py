@@ -25,3 +25,13 @@ def flip(
         images = torch.where(chosen.view(-1, 1, 1, 1), images.flip(axis), images)
         targets = task.mirror(targets, chosen, axis)
     return images, targets
+
+
+def cut(images: Tensor, height: int, width: int, *, generator: torch.Generator) -> Tensor:
+    """A part `[n, c, height, width]` of each image `[n, c, h, w]`, at a random place; images of that size stay."""
+    spare = images.shape[2] - height, images.shape[3] - width
+    if spare == (0, 0):
+        return images
+    tops, lefts = (torch.randint(most + 1, (len(images),), generator=generator).tolist() for most in spare)
+    parts = zip(images, tops, lefts, strict=True)
+    return torch.stack([image[:, top : top + height, left : left + width] for image, top, left in parts])

@@ -30,7 +30,7 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
             fused=True,
         )
     rule = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return rule(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    return rule(groups, lr=config.learning_rate, eps=config.epsilon, weight_decay=config.weight_decay, fused=True)
 
 
 def parameter_groups(model: nn.Module, rates: Mapping[str, float], default: float) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ class TrainConfig(Config):
     momentum: float = setting(0.9, at_least=0, below=1, help="of SGD; Adam does not use it")
     nesterov: bool = setting(False, help="of SGD: look ahead along the momentum")
     dampening: float = setting(0.0, at_least=0, at_most=1, help="of SGD: share of a gradient kept out of the momentum")
+    epsilon: float = setting(1e-8, above=0, help="of Adam: added to the root of the mean square that it divides by")
     weight_decay: float = setting(
         0.0, at_least=0, help="L2 penalty added to the gradient; of adamw: decay apart from the gradient"
     )

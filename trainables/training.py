@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trainables import cost
-from trainables.augmentation import flip
+from trainables.augmentation import cut, flip
 from trainables.batches import Batches
 from trainables.budget import Budget
 from trainables.compiled import compile_network, eagerly
@@ -274,7 +274,8 @@ class Training:
     def _batches(self, iterations: range) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised inputs and targets, a batch at a time; several small ones are gathered together."""
         train, budget = self.config.train, self.budget
-        flips = generator(train.seed, self.step, Stream.AUGMENTATION)
+        _, height, width = self.dataset.preprocessing.input_shape
+        chance = generator(train.seed, self.step, Stream.AUGMENTATION)
         iteration, order = iterations.start, torch.empty(0)
         while iteration < iterations.stop:
             epoch, place = divmod(iteration, budget.per_epoch)
@@ -283,9 +284,9 @@ class Training:
                 order = torch.randperm(len(self._train), generator=shuffle).to(self.device)
             batches = min(self._together, budget.per_epoch - place, iterations.stop - iteration)
             images, targets = self._train.gather(order[place * budget.batch :][: batches * budget.batch])
-            inputs = self._inputs(images)
+            inputs = self._inputs(cut(images, height, width, generator=chance))
             for some, theirs in zip(torch.split(inputs, budget.batch), torch.split(targets, budget.batch), strict=True):
-                flipped, wanted = flip(some, theirs, train.flips, task=self.dataset.task, generator=flips)
+                flipped, wanted = flip(some, theirs, train.flips, task=self.dataset.task, generator=chance)
                 yield flipped.contiguous(memory_format=self._layout), wanted
             iteration += batches
 

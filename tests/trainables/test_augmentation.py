@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainables.augmentation import Flips, flip
+from trainables.augmentation import Flips, cut, flip
 from trainables.tasks import Classification, Task
 
 
@@ -70,3 +70,24 @@ def test_targets_that_are_pictures_are_mirrored_with_their_images() -> None:
     images, targets = flip(IMAGES, IMAGES, "both", task=Pictures(classes=("a",)), generator=generator())
     assert torch.equal(images, targets)
     assert not torch.equal(images, IMAGES)
+
+
+def test_every_place_of_a_part_is_as_likely() -> None:
+    """Parts of 2 x 3 in images of 3 x 5 begin at one of 2 x 3 places, each as often within 4 sigma (n = 400)."""
+    parts = cut(IMAGES, 2, 3, generator=generator())
+    assert parts.shape == (400, 2, 2, 3)
+    places = [(top, left) for top in range(2) for left in range(3)]
+    began = [
+        next((top, left) for top, left in places if torch.equal(image[:, top : top + 2, left : left + 3], part))
+        for image, part in zip(IMAGES, parts, strict=True)
+    ]
+    sigma = (1 / 6 * 5 / 6 / 400) ** 0.5
+    for place in places:
+        assert began.count(place) / 400 == pytest.approx(1 / 6, abs=4 * sigma)
+
+
+def test_images_without_room_stay_and_draw_nothing() -> None:
+    """Then what else is drawn by chance is as it was without cutting."""
+    chance, other = generator(), generator()
+    assert cut(IMAGES, 3, 5, generator=chance) is IMAGES
+    assert torch.equal(chance.get_state(), other.get_state())

@@ -57,6 +57,7 @@ def test_the_rate_of_every_group_follows_the_schedule(name: str, model: NarrowRe
     ("settings", "peer"),
     [
         ({"optimizer": "adam", "weight_decay": 0.1}, lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1)),
+        ({"optimizer": "adam", "epsilon": 1.0}, lambda p: torch.optim.Adam(p, lr=0.01, eps=1.0)),
         ({"optimizer": "adamw", "weight_decay": 0.1}, lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1)),
         (
             {"optimizer": "sgd", "weight_decay": 0.1, "dampening": 0.2},
@@ -67,7 +68,7 @@ def test_the_rate_of_every_group_follows_the_schedule(name: str, model: NarrowRe
             lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True),
         ),
     ],
-    ids=["adam", "adamw", "sgd", "nesterov"],
+    ids=["adam", "epsilon", "adamw", "sgd", "nesterov"],
 )
 def test_the_settings_reach_torch(settings: dict, peer: object) -> None:
     """Three updates are those of torch's plain optimizers, to float32 rounding."""

@@ -46,6 +46,8 @@ def cached(
     begin: Callable[[], Make],
     progress: Progress | None = None,
     spread: Spread = over_threads,
+    *,
+    margin: int = 0,
 ) -> Dataset:
     """The dataset of `config` under `root`, made if it is not there whole.
 
@@ -56,14 +58,16 @@ def cached(
         begin: called if there is something to make; what it gives makes any range of a split.
         progress: told of the images done; not called when there is nothing to make.
         spread: shares the work out.
+        margin: pixels that training images have on each side beyond what a model takes: training cuts parts out.
 
     Raises:
         DataUnavailable: `root` cannot be written, or its disk has no room.
     """
     folder = root / f"{config.name}-{config.digest}"
-    item = config.preprocessing.input_shape
+    item = channels, height, width = config.preprocessing.input_shape
+    items = dict.fromkeys(counts, item) | {"train": (channels, height + 2 * margin, width + 2 * margin)}
     target = (config.task.TARGET, config.task.target_shape(item))
-    store = _Store(folder, config.to_dict(), dict(counts), item, target)
+    store = _Store(folder, config.to_dict(), dict(counts), items, target)
     if not store.is_whole():
         try:
             with locked(folder.with_name(folder.name + ".lock")):
@@ -119,7 +123,7 @@ class _Store:
         folder: Path,
         config: Mapping[str, Any],
         counts: Mapping[str, int],
-        item: tuple[int, int, int],
+        items: Mapping[str, tuple[int, int, int]],
         target: tuple[str, tuple[int, ...]],
     ) -> None:
         self.folder, self.config, self.counts = folder, config, counts
@@ -127,7 +131,7 @@ class _Store:
             file
             for split, n in counts.items()
             for file in (
-                _File(split, "images", "uint8", (n, *item)),
+                _File(split, "images", "uint8", (n, *items[split])),
                 _File(split, "targets", target[0], (n, *target[1])),
             )
         ]

@@ -7,8 +7,9 @@ image (metres, and a unit quaternion with the scalar first), beside the folders 
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal, final
@@ -54,10 +55,16 @@ class Cambridge(DatasetConfig):
     validation errors are smaller than test errors, whose images are of other walks.
     """
 
-    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"folder"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"folder", "margin"})
 
     scene: Scene = setting("KingsCollege", help="the scene, by the name of its published folder")
     image_size: int = setting(224, at_least=16, at_most=1024, help="rows and columns of the square cut from the middle")
+    margin: int = setting(
+        0,
+        at_least=0,
+        help="pixels that training images keep on each side: training cuts a part of image_size out, at random; 16 "
+        "beside 224 are the published ones, but for photographs' left and right ends",
+    )
     train: int = setting(1098, at_least=1, help="training images")
     validation: int = setting(122, at_least=1, help="validation images; the same for every `train`")
     test: int = setting(343, at_least=1, help="test images")
@@ -66,6 +73,18 @@ class Cambridge(DatasetConfig):
         RelativePath(""),
         help="where the scene's lists and images are, below downloads in the data folder; empty: cambridge/<scene>",
     )
+
+    def rules(self) -> Iterator[tuple[str, str]]:
+        """Training images are parts of the photographs' middle."""
+        if self.margin > (most := self.image_size // 14):
+            yield "margin", f"need <= {most}, a 14th of image_size, or it is beyond the photograph, got {self.margin}"
+
+    @property
+    def _kept(self) -> Preprocessing:
+        """How training images are kept: as a model takes them, and `margin` more on each side."""
+        side = self.image_size + 2 * self.margin
+        share = min(1.0, CROP * side / self.image_size)
+        return dataclasses.replace(self.preprocessing, height=side, width=side, crop=share)
 
     @property
     def name(self) -> str:
@@ -114,12 +133,13 @@ class Cambridge(DatasetConfig):
                 chosen = [photographs[index] for index in orders[split][start:stop]]
                 poses = np.array([one.pose for one in chosen])
                 poses[poses[:, 3:] @ middle < 0, 3:] *= -1
-                images = [self.preprocessing.fit(read_image(folder / one.path)) for one in chosen]
+                shape = self._kept if split == "train" else self.preprocessing
+                images = [shape.fit(read_image(folder / one.path)) for one in chosen]
                 return Split(images=np.stack(images), targets=poses.astype(np.float32))
 
             return make
 
-        return cached(self, root, counts, begin, progress, spread)
+        return cached(self, root, counts, begin, progress, spread, margin=self.margin)
 
 
 def read_list(path: Path) -> list[Photograph]:

@@ -24,7 +24,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images uint8 `[n, c, h, w]` and what the task wants of each; both may be read-only memory maps."""
+    """Images uint8 `[n, c, h, w]` and what the task wants of each; both may be read-only memory maps.
+
+    Training images may be larger than a model's input: then training cuts a part of that size out of each, at random.
+    """
 
     images: npt.NDArray[np.uint8]
     targets: npt.NDArray[Any]

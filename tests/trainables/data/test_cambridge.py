@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.checked_text import RelativePath
+from trainables.config import ConfigError
 from trainables.data.cambridge import BETA, Cambridge, mean_rotation, read_list
 from trainables.data.dataset import DataUnavailable
 from trainables.preprocessing import Preprocessing
+from trainables.training import Training
+from trainables.trial import TrialConfig
 
 HEADING = "Visual Landmark Dataset V1\nImageFile, Camera Position [X Y Z W P Q R]\n\n"
 
@@ -54,6 +59,39 @@ def test_the_default_place_is_the_scenes_folder_among_the_downloads(tmp_path: Pa
     scene(tmp_path / "downloads" / "cambridge" / "ShopFacade")
     with pytest.raises(DataUnavailable, match=r"need 90 images of dataset_train.txt, it names 8"):
         Cambridge(scene="ShopFacade", train=80, validation=10, test=4).load(tmp_path)
+
+
+def test_training_images_keep_a_margin_to_cut_from(tmp_path: Path) -> None:
+    """The middle of what training sees is what validation would see of the photograph; every step sees a part of it."""
+    scene(tmp_path / "downloads" / "files")
+    folder = tmp_path / "downloads" / "files"
+    rows, columns = np.mgrid[:108, :192]
+    for path in folder.glob("seq*/*.png"):
+        cv2.imwrite(str(path), np.dstack([rows, columns, rows + columns]).clip(0, 255).astype(np.uint8))
+    settings = {"image_size": 84, "train": 5, "validation": 3, "test": 4, "folder": "files"}
+    plain, wide = (Cambridge.from_dict({**settings, "margin": margin}) for margin in (0, 6))
+    assert plain.digest == Cambridge.from_dict(settings).digest
+    kept, narrow = wide.load(tmp_path), plain.load(tmp_path)
+    assert kept.train.images.shape == (5, 3, 96, 96)
+    assert kept.validation.images.shape == (3, 3, 84, 84)
+    assert np.abs(kept.train.images[:, :, 6:-6, 6:-6].astype(int) - narrow.train.images).max() <= 2
+    values = {
+        "family": "pose_net",
+        "model": {"width": 0.05, "hidden_size": 3},
+        "train": {"batch_size": 5, "max_epochs": 1},
+        "data": wide.to_dict(),
+    }
+    training = Training(TrialConfig.from_dict(values), kept, device=torch.device("cpu"))
+    (inputs, _), *_ = training._batches(range(1))
+    assert inputs.shape == (5, 3, 84, 84)
+    assert math.isfinite(training.advance()["validation/loss"])
+
+
+def test_a_margin_beyond_the_photograph_is_refused() -> None:
+    """The middle that networks see is 224 of 256 pixels of the short side: 16 are left on each side."""
+    assert Cambridge(margin=16).margin == 16
+    with pytest.raises(ConfigError, match=r"margin: need <= 16, .* got 17"):
+        Cambridge(margin=17)
 
 
 @pytest.mark.parametrize(
