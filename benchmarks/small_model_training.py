@@ -4,8 +4,10 @@
 
 Six networks of the spatial RNNs' table 4.3 on 500 digits of 28 x 28 pixels in batches of 16, plain SGD. The plain loop
 is what a user would write: a DataLoader over a data set that normalises an image at a time, eager, the loss and the
-number of right answers read after each batch; also with the data normalised beforehand (a TensorDataset). All variants
-take turns in one process. Processor time tells what a step costs where trials share cores, and other work on the
+number of right answers read after each batch; also with the data normalised beforehand (a TensorDataset). "Arithmetic"
+is what no loop can avoid with torch's kernels: forward and backward passes and updates on batches that are ready, and
+nothing else; "compiled" is the core with `train.compile: on`, whose translation comes once a trial. All variants take
+turns in one process. Processor time tells what a step costs where trials share cores, and other work on the
 machine disturbs it least; wall time is beside it. `--threads 2` is for a machine that does nothing else: there torch's
 threads wait for each other.
 
@@ -68,12 +70,17 @@ class Pixels(TorchDataset[tuple[Tensor, int]]):
         return (image / 255 - self.mean) / self.std, int(self.split.targets[index])
 
 
-def trial_of(network: str, seed: int = 0) -> TrialConfig:
+def trial_of(network: str, seed: int = 0, **settings: Any) -> TrialConfig:
     """The trial of a network; hardly anything is validated, so that a step is nearly all training."""
     train = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": RATE, "batch_size": BATCH, "precision": "float32"}
     data = {"name": "digits", "image_size": 28, "train": 500, "validation": 1, "test": 1}
     return TrialConfig.from_dict(
-        {"family": "spatial_rnn", "model": NETWORKS[network], "train": {**train, "seed": seed}, "data": data}
+        {
+            "family": "spatial_rnn",
+            "model": NETWORKS[network],
+            "train": {**train, "seed": seed, **settings},
+            "data": data,
+        }
     )
 
 
@@ -89,10 +96,24 @@ def build(network: str, seed: int) -> nn.Module:
     return trial_of(network).model.build(input_shape=(1, 28, 28), outputs=10)
 
 
-def core(network: str, dataset: Dataset) -> Callable[[], object]:
+def core(network: str, dataset: Dataset, **settings: Any) -> Callable[[], object]:
     """An epoch of ours."""
-    training = Training(trial_of(network), dataset, device=torch.device("cpu"))
+    training = Training(trial_of(network, **settings), dataset, device=torch.device("cpu"))
     return training.advance
+
+
+def arithmetic(network: str, dataset: Dataset) -> Callable[[], object]:
+    """An epoch of passes and updates alone."""
+    model = build(network, 0)
+    inputs, classes = normalized(dataset)
+    batches = list(zip(inputs[:496].split(BATCH), classes[:496].split(BATCH), strict=True))
+    parameters = list(model.parameters())
+
+    def epoch() -> None:
+        for images, wanted in batches:
+            _descend(parameters, functional.cross_entropy(model(images), wanted))
+
+    return epoch
 
 
 def plain(network: str, dataset: Dataset, *, tensors: bool) -> Callable[[], object]:
@@ -205,14 +226,17 @@ def compare(dataset: Dataset, epochs: int, threads: int) -> dict[str, dict[str, 
             "core": core(network, dataset),
             "plain": plain(network, dataset, tensors=False),
             "plain, normalised before": plain(network, dataset, tensors=True),
+            "arithmetic": arithmetic(network, dataset),
+            "compiled": core(network, dataset, compile="on"),
         }
         costs: dict[str, list[Cost]] = defaultdict(list)
-        for turn in range(epochs + 1):
+        first = {name: timed(epoch) for name, epoch in variants.items()}  # warms up
+        for _ in range(epochs):
             for name, epoch in variants.items():
-                cost = timed(epoch)
-                if turn:  # the first warms up
-                    costs[name].append(cost)
+                costs[name].append(timed(epoch))
         found[network] = {name: _summary(costs[name]) for name in variants}
+        wall, processor = first["compiled"]
+        found[network]["compiled"]["first_epoch"] = {"wall": wall, "cpu": processor}
         print(network, json.dumps({name: round(one["cpu"]["median"] * 1e3, 1) for name, one in found[network].items()}))
     torch.set_num_threads(1)
     return found
