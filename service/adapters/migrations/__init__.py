@@ -12,8 +12,10 @@ from sqlalchemy import Connection, func, select
 _LOCK = 7_737_337  # any number that nobody else locks in our database
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, *, to: str = "head") -> None:
     """Upgrades within the connection's transaction, which must be a writing one; the caller commits it.
+
+    `to` names a revision to stop at, so that tests have databases of earlier versions.
 
     Nobody else upgrades meanwhile: SQLite's transaction has the file locked, PostgreSQL takes a lock until it ends.
 
@@ -25,6 +27,6 @@ def upgrade(connection: Connection) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
     except CommandError as error:
         raise ValueError(f"the database is not of this version or an earlier one: {error}") from error

@@ -1,0 +1,192 @@
+"""Databases of every earlier version, with rows in every table: the upgrade keeps each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, MetaData, insert, inspect, select
+
+from service.adapters import migrations
+from service.adapters.sql_access import SqlAccess
+from service.adapters.sql_store import SqlStore
+from service.adapters.sql_tables import metadata
+from service.domain import Measurement, SweepState, TrialState
+
+REVISIONS = [path.stem for path in sorted((Path(migrations.__file__).parent / "versions").glob("0*.py"))]
+REVISIONS[0] = "0001"
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+SPEC = {"name": "digits", "family": "narrow_resnet", "resources": {"cpus": 1.0, "gpus": 0.25}}
+STATES = {"waiting": ("queued", 0), "starting": ("queued", 1), "running": ("running", 1), "done": ("completed", 2)}
+"""Of the sweeps, and how many drivers each has had. Before 0007 one whose driver started was still queued."""
+
+
+def rows(table: str) -> Iterator[dict[str, Any]]:
+    """What is in a table, with every column that it ever had; those of its time are taken."""
+    times = {"at": AT, "created_at": AT, "started_at": AT, "finished_at": AT, "moved_at": AT, "running_since": AT}
+    match table:
+        case "sweeps":
+            for number, (sweep_id, (state, attempt)) in enumerate(STATES.items()):
+                counts = {"attempt": attempt, "last_event": 3, "tracked": 1, "revision": 0, "deaths": 0, "ran": 0.0}
+                begun = AT + timedelta(hours=number) if attempt else None
+                texts = {"name": "digits", "state": state, "reason": "because", "trace": "00-1-2-00"}
+                born = {"created_at": AT + timedelta(minutes=number), "started_at": begun, "running_since": begun}
+                yield {**times, **counts, **texts, **born, "id": sweep_id, "spec": SPEC, "family": SPEC["family"]}
+        case "trials":
+            for sweep_id in ("running", "done"):
+                for number, state in enumerate(("completed", "pruned", "running")):
+                    identity = {"id": f"{sweep_id}-{number:04}", "sweep_id": sweep_id, "number": number, "repeat": 0}
+                    found = {
+                        "values": [0.5],
+                        "value": 0.5,
+                        "step": 7,
+                        "checkpoint": "/there",
+                        "point": {"x": [1, None]},
+                    }
+                    yield {**times, **identity, **found, "state": state, "reason": ""}
+        case "measurements":
+            for trial in rows("trials"):
+                yield {"trial_id": trial["id"], "step": 7, "at": AT, "metrics": {"validation/accuracy": 0.5}}
+        case "events":
+            for sweep_id in STATES:
+                for number in (1, 2, 3):
+                    yield {"sweep_id": sweep_id, "number": number, "at": AT, "kind": "progress", "data": {"done": 1}}
+        case "model_versions":
+            for version in (1, 2):
+                sweep_id = ("running", "done")[version - 1]
+                of = {"sweep_id": sweep_id, "trial_id": f"{sweep_id}-0000"}
+                yield {**times, **of, "name": "digits", "version": version, "value": 0.5, "path": "/there/model"}
+        case "api_keys":
+            key = {
+                "id": "key1",
+                "name": "lab",
+                "digest": "d" * 64,
+                "scopes": ["read"],
+                "rate": 9,
+                "max_body_bytes": None,
+            }
+            yield {**times, **key, "revoked_at": None}
+        case "deeds":
+            deed = {"number": 1, "actor": "key1", "action": "stop_sweep", "subject": "/v1/sweeps/done"}
+            yield {**times, **deed, "trace_id": "1" * 32}
+        case "claims":
+            yield {"key": "k" * 64, "fingerprint": "f" * 64, "sweep_id": "waiting", "at": AT}
+        case "promotions":  # the second one was undone
+            for number, (version, kind) in enumerate([(1, "registered"), (2, "registered"), (1, "rolled back")], 1):
+                said = {"at": AT, "by": "", "reason": ""}
+                yield {**said, "name": "digits", "number": number, "version": version, "kind": kind}
+        case "leases":
+            yield {"name": "background", "holder": "h" * 16, "beat": 41}
+        case _:
+            raise AssertionError(f"say what was in {table}")
+
+
+def contents(connection: Connection) -> dict[str, list[Mapping[str, Any]]]:
+    """Every row of every table, by primary key."""
+    found = MetaData()
+    found.reflect(connection)
+    return {
+        table.name: [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
+        for table in found.sorted_tables
+        if table.name != "alembic_version"
+    }
+
+
+@pytest.fixture(name="old", params=["sqlite", "postgresql"])
+def _old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], SqlStore]]:
+    """Makes a database of a revision, with rows."""
+    made: list[SqlStore] = []
+
+    def make(revision: str) -> SqlStore:
+        if request.param == "postgresql":
+            url = request.getfixturevalue("postgres").database()
+        else:
+            url = f"sqlite:///{tmp_path}/{revision}.db"
+        store = SqlStore(url)
+        made.append(store)
+        with store._write() as connection:
+            migrations.upgrade(connection, to=revision)
+        then = MetaData()
+        then.reflect(store.engine)
+        with store._write() as connection:
+            for table in then.sorted_tables:
+                if table.name != "alembic_version":
+                    for row in rows(table.name):
+                        connection.execute(
+                            insert(table).values({column.name: row[column.name] for column in table.columns})
+                        )
+        return store
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_an_upgrade_keeps_every_row_and_makes_the_tables_of_the_code(
+    old: Callable[[str], SqlStore], revision: str
+) -> None:
+    """From each revision: what was there is there, but for what the revisions say they change."""
+    store = old(revision)
+    with store._read() as connection:
+        before = contents(connection)
+    assert all(before.values()), "every table of that time has rows"
+    store.migrate()
+    with store._read() as connection:
+        after = contents(connection)
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert inspect(connection).get_table_names().count("_alembic_tmp_sweeps") == 0
+    number = int(revision[:4])
+    for table, kept in before.items():
+        assert len(after[table]) == len(kept), table
+        for was, now in zip(kept, after[table], strict=True):
+            changed = {name for name in was if now[name] != was[name]}
+            allowed = set()
+            if table == "sweeps" and number < 8:
+                allowed.add("spec")
+                assert now["spec"] == {**SPEC, "resources": {**SPEC["resources"], "keep_best": None}}
+            if table == "sweeps" and number < 7 and was["id"] == "starting":
+                allowed.add("state")
+                assert now["state"] == "starting"
+            assert changed == allowed, (table, was)
+    for sweep in after["sweeps"]:
+        assert sweep["family"] == "narrow_resnet"
+        if number < 7:
+            assert sweep["running_since"] == (sweep["started_at"] if sweep["state"] == "running" else None)
+            assert (sweep["revision"], sweep["deaths"], sweep["ran"]) == (0, 0, 0)
+    if number < 6:
+        assert [(row["version"], row["kind"]) for row in after["promotions"]] == [(1, "registered"), (2, "registered")]
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_the_service_goes_on_with_an_upgraded_database(old: Callable[[str], SqlStore], revision: str) -> None:
+    """It reads all of it, and its sweeps, trials and models go on."""
+    store = old(revision)
+    store.migrate()
+    number = int(revision[:4])
+    assert [sweep.id for sweep in store.sweeps()] == list(STATES)[::-1]
+    assert [sweep.id for sweep in store.sweeps(family="narrow_resnet", states=[SweepState.RUNNING])] == ["running"]
+    assert len(store.untracked()) == 4
+    trials = store.trials("running")
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED, TrialState.PRUNED, TrialState.RUNNING]
+    assert [one.step for one in store.measurements("running")] == [7, 7, 7]
+    assert store.champion("digits").version == (2 if number < 6 else 1)
+    assert store.census().gpus == pytest.approx(0.5)
+    assert (SqlAccess(store.engine).key("key1") is None) == (number < 2)
+    assert store.add_measurement(Measurement(trial_id="running-0002", step=8, at=AT, metrics={}), checkpoint="/new")
+    store.move_trial("running-0002", TrialState.COMPLETED, at=AT, values=(0.9,))
+    version = store.add_model_version(
+        name="digits", sweep_id="running", trial_id="running-0002", value=0.9, path="/new/model", at=AT
+    )
+    assert (version.version, store.champion("digits").version) == (3, 3)
+    assert store.count_attempt("starting", after=1) == 2
+    moved = store.move_sweep("running", SweepState.COMPLETED, at=AT + timedelta(hours=3))
+    assert moved.ran == 3600
+    assert store.events("running")[-1].number == moved.last_event == 7
+    store.delete_sweep("running")
+    assert [one.version for one in store.model_versions("digits")] == [2]
