@@ -7,11 +7,16 @@ import os
 import platform
 import statistics
 import subprocess
+import threading
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
 LOAD_BEFORE = os.getloadavg()[0]
@@ -60,6 +65,69 @@ def cpuinfo() -> dict[str, str]:
     path = Path("/proc/cpuinfo")
     first = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first)}
+
+
+class ProcessorTime:
+    """Seconds of processor time that processes take while the context lasts, children that come and go among them.
+
+    They are looked at every half a second, and what one takes between the last look and its end is missed. Unlike
+    times by the clock it holds on a machine that does other work.
+
+    Args:
+        roots: ids of processes; all their descendants count with them.
+    """
+
+    def __init__(self, *roots: int) -> None:
+        self._roots = roots
+        self._first: dict[tuple[int, float], float] = {}
+        self._last: dict[tuple[int, float], tuple[float, str]] = {}
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._look()
+        self._first = {key: seconds for key, (seconds, _) in self._last.items()}
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+        self._look()
+
+    def by_role(self) -> dict[str, float]:
+        """Seconds by the names of processes: Ray gives its own ones names, other ones have that of their program."""
+        found: dict[str, float] = defaultdict(float)
+        for key, (seconds, role) in self._last.items():
+            found[role] += seconds - self._first.get(key, 0.0)
+        return dict(found)
+
+    def _watch(self) -> None:
+        while not self._ending.wait(0.5):
+            self._look()
+
+    def _look(self) -> None:
+        for root in self._roots:
+            with suppress(psutil.NoSuchProcess):
+                top = psutil.Process(root)
+                for process in [top, *top.children(recursive=True)]:
+                    with suppress(psutil.NoSuchProcess):
+                        times = process.cpu_times()
+                        role = _role(process.cmdline())
+                        self._last[process.pid, process.create_time()] = times.user + times.system, role
+
+
+def _role(command: list[str]) -> str:
+    """What a process is, by its command line."""
+    line = " ".join(command)
+    known = {
+        "service.driver": "driver",
+        "-m service api": "API",
+        "mlflow": "MLflow",
+        "ray::TrialTrainable": "workers",
+        "ray::": "workers",
+    }
+    return next((role for mark, role in known.items() if mark in line), "Ray")
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

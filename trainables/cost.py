@@ -54,6 +54,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.multiply_adds = 0
         self.convolutions: list[Convolution] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: what it takes to skip it would be imported first, and there is none here."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__

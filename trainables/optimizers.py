@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, final
 
 import torch
 from torch import nn
 
 from trainables.config import nearest
 from trainables.train_config import TrainConfig
+
+
+def _eager(method: Callable[..., Any]) -> Callable[..., Any]:
+    """An optimizer's method without what torch has put around it for torch.compile, which never sees it here.
+
+    That would be imported at its first call, by every worker anew: as long as importing torch itself takes.
+    """
+    eager: Callable[..., Any] = torch.no_grad()(inspect.unwrap(method))
+    return eager
+
+
+@final
+class SGD(torch.optim.SGD):
+    """Stochastic gradient descent."""
+
+    add_param_group = _eager(torch.optim.SGD.add_param_group)
+    state_dict = _eager(torch.optim.SGD.state_dict)
+    load_state_dict = _eager(torch.optim.SGD.load_state_dict)
+    step = _eager(torch.optim.SGD.step)
+
+
+@final
+class Adam(torch.optim.Adam):
+    """Kingma and Ba 2015."""
+
+    add_param_group = _eager(torch.optim.Adam.add_param_group)
+    state_dict = _eager(torch.optim.Adam.state_dict)
+    load_state_dict = _eager(torch.optim.Adam.load_state_dict)
+    step = _eager(torch.optim.Adam.step)
+
+
+@final
+class AdamW(torch.optim.AdamW):
+    """Loshchilov and Hutter 2019."""
+
+    add_param_group = _eager(torch.optim.AdamW.add_param_group)
+    state_dict = _eager(torch.optim.AdamW.state_dict)
+    load_state_dict = _eager(torch.optim.AdamW.load_state_dict)
+    step = _eager(torch.optim.AdamW.step)
 
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -20,7 +60,7 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
     """
     groups = parameter_groups(model, config.learning_rates, config.learning_rate)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(
+        return SGD(
             groups,
             lr=config.learning_rate,
             momentum=config.momentum,
@@ -29,7 +69,7 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
             weight_decay=config.weight_decay,
             fused=True,
         )
-    rule = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    rule = AdamW if config.optimizer == "adamw" else Adam
     return rule(groups, lr=config.learning_rate, eps=config.epsilon, weight_decay=config.weight_decay, fused=True)
 
 

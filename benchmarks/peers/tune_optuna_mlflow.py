@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--concurrent", type=int, default=2)
     arguments = parser.parse_args()
-    ray.init(configure_logging=False, num_cpus=arguments.concurrent)
+    ray.init("local", configure_logging=False, num_cpus=arguments.concurrent)
     algo = ConcurrencyLimiter(OptunaSearch(), max_concurrent=arguments.concurrent)
     tuner = tune.Tuner(
         easy_objective,

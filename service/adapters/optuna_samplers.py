@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ class Storage(optuna.storages.InMemoryStorage):
 
     def __init__(self) -> None:
         super().__init__()
-        self._shown: frozenset[int] | None = None
+        self._shown: list[int] | None = None
         self._next = 0
 
     @contextmanager
@@ -59,7 +60,7 @@ class Storage(optuna.storages.InMemoryStorage):
         trials = study.get_trials(deepcopy=False)
         if seen is not None and len(trials) > seen:
             self._next = len(trials)
-            self._shown = frozenset({trial.number for trial in [*trials[-seen:], *_best(study, trials)]})
+            self._shown = sorted({trial.number for trial in [*trials[-seen:], *_best(study, trials)]})
         try:
             yield
         finally:
@@ -69,10 +70,12 @@ class Storage(optuna.storages.InMemoryStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[OptunaState] | None = None
     ) -> list[FrozenTrial]:
         """As `BaseStorage` says, less what is not to be seen now."""
-        trials = super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
         if self._shown is None:
-            return trials
-        return [trial for trial in trials if trial.number >= self._next or trial.number in self._shown]
+            return super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        trials = super().get_all_trials(study_id, deepcopy=False)  # in the order of their numbers
+        chosen = [*(trials[number] for number in self._shown), *trials[self._next :]]
+        wanted = [trial for trial in chosen if states is None or trial.state in states]
+        return copy.deepcopy(wanted) if deepcopy else wanted
 
 
 def _best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:

@@ -50,3 +50,35 @@ def test_only_torch_numpy_opencv_and_scikit_learn_are_needed() -> None:
         [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+TRAIN = """
+import sys, tempfile
+from pathlib import Path
+import torch
+from trainables import checkpoint
+from trainables.training import Training
+from trainables.trial import TrialConfig
+
+small = {"name": "digits", "image_size": 8, "train": 16, "validation": 16, "test": 16}
+root = Path(tempfile.mkdtemp())
+for optimizer in ("sgd", "adam", "adamw"):
+    train = {"optimizer": optimizer, "batch_size": 16, "max_epochs": 2}
+    model = {"channels": [1, 1, 1, 1]}
+    trial = TrialConfig.from_dict({"family": "narrow_resnet", "model": model, "train": train, "data": small})
+    dataset = trial.data.load(root)
+    first, second = (Training(trial, dataset, device=torch.device("cpu")) for _ in range(2))
+    first.advance()
+    second.restore(checkpoint.read(checkpoint.write(root / optimizer, first)))
+    second.advance()
+assert second.finished, second.finished
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_training_imports_nothing_of_torch_compile() -> None:
+    """Unless it is asked for: it takes as long as all of torch, and every worker would pay that."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
