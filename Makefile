@@ -13,8 +13,8 @@ help: ## this list
 demo: $(INSTALLED) ## a first sweep from end to end: train, browse, ask the best model (about two minutes)
 	$(BIN)/sweepserve demo
 
-test: $(INSTALLED) ## all tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## all tests, two files at a time
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 check: $(INSTALLED) ## formatting, ruff, mypy --strict, the import contracts
 	$(BIN)/ruff format --check
