@@ -29,7 +29,11 @@ def test_mlflow_is_absent_then_silent_and_has_everything_in_the_end(
     options += ["--artifacts-destination", str(runner.home / "late-artifacts")]
     mlflow = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", *options],
-        env={**runner.environment, "_SWEEPSERVE_STACK": str(runner.home), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        env={
+            **runner.environment,
+            "_SWEEPSERVE_STACK": str(runner.home),
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -118,7 +118,7 @@ def test_what_is_left_out_takes_its_default() -> None:
             "silence_limit": None,
         },
         "objectives": [{"metric": "validation/accuracy", "mode": "max"}],
-        "resources": {"cpus": 1.0, "gpus": 0.0, "max_concurrent": None, "priority": 0},
+        "resources": {"cpus": 1.0, "gpus": 0.0, "max_concurrent": None, "priority": 0, "keep_best": 10},
     }
 
 
