@@ -110,12 +110,12 @@ def create_app(
     app.state.replicas = replicas
     app.state.leader = leader
     for resource in (
+        answers,  # routes are looked through in this order, and these two are asked most
+        inference,
         submission,
         verbs,
         sweep_routes,
         models,
-        answers,
-        inference,
         families,
         datasets,
         audit,

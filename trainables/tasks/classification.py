@@ -54,11 +54,8 @@ class Classification(Task):
     def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
         """One answer an image: the likeliest class and every class's probability."""
         return [
-            {
-                "class": self.classes[int(row.argmax())],
-                "probabilities": dict(zip(self.classes, map(float, row), strict=True)),
-            }
-            for row in self.probabilities(outputs).cpu()
+            {"class": self.classes[row.index(max(row))], "probabilities": dict(zip(self.classes, row, strict=True))}
+            for row in self.probabilities(outputs).tolist()
         ]
 
     def caption(self, target: Any) -> str:
