@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from service.inference import engine
 from service.inference.engine import SIZES, CannotServe, Eager, Images, Outputs, check, choose
 from service.inference.serving_config import Serving
 from tests.service.conftest import save_random_model
@@ -82,6 +83,27 @@ def test_a_model_that_no_engine_takes_is_run_by_pytorch(model: SavedModel) -> No
     assert [note.partition(":")[0] for note in choice.notes] == ["openvino", "onnxruntime"]
 
 
+def test_the_fastest_of_those_that_agree_is_taken(model: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eager PyTorch is one of them; what is asked for by name is taken however fast it is."""
+    eager = Eager(model)
+    slow = Fake(eager.run)
+    monkeypatch.setattr(engine, "_MAKERS", {"openvino": lambda _: slow, "onnxruntime": lambda _: slow})
+    monkeypatch.setattr(engine, "_seconds", lambda one, _: {"fake": 2.0, "eager": 1.0}[one.name])
+    choice = choose(model, Serving(), eager)
+    assert choice.engine is eager
+    assert "eager: 1000.00 ms for 8 images" in choice.notes
+    assert choose(model, Serving(engine="openvino"), eager).engine is slow
+
+
+def test_convolutions_by_fourier_transforms_stay_with_pytorch(tmp_path: Path) -> None:
+    """Other engines have no form for them, and the notes say which setting would have one."""
+    model = _saved(tmp_path / "model", "contour_rnn", kernel=13)
+    choice = choose(model, Serving(), Eager(model))
+    assert choice.engine.name == "eager"
+    assert [note.partition(":")[0] for note in choice.notes] == ["openvino", "onnxruntime"]
+    assert all(note.endswith("cannot be traced; need the form direct") for note in choice.notes)
+
+
 def test_a_recurrent_model_takes_other_numbers_of_steps(model: SavedModel) -> None:
     """They reach the module; a model without steps says so."""
     assert not Eager(model).takes_steps
@@ -122,7 +144,7 @@ def _with(model: SavedModel, module: nn.Module) -> SavedModel:
     )
 
 
-def _saved(folder: Path, family: str) -> SavedModel:
+def _saved(folder: Path, family: str, **changes: Any) -> SavedModel:
     nothing = Split(images=np.zeros((0, 1, 28, 28), np.uint8), targets=np.zeros(0, np.int64))
     task, preprocessing = Classification(classes=("cat", "dog", "newt")), Preprocessing(height=28, width=28)
     small: dict[str, dict[str, Any]] = {
@@ -130,7 +152,7 @@ def _saved(folder: Path, family: str) -> SavedModel:
         "narrow_resnet": {"channels": [4, 4, 8, 8]},
         "spatial_rnn": {"network": "cnn", "hidden_size": 4},
     }
-    config = FAMILIES[family].from_dict(small[family])
+    config = FAMILIES[family].from_dict({**small[family], **changes})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         weights = config.build(input_shape=preprocessing.input_shape, outputs=task.outputs).state_dict()
