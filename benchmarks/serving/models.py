@@ -1,0 +1,51 @@
+"""The models that are served, with random weights, which take as long as trained ones."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainables.data.dataset import Dataset, Split
+from trainables.data.digits import Digits
+from trainables.families import FAMILIES
+from trainables.preprocessing import Preprocessing
+from trainables.saved_model import SavedModel, save_model
+from trainables.tasks import Classification
+from trainables.trial import TrainConfig, TrialConfig
+
+MODELS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
+    "nRN18-64": ("narrow_resnet", {}, 64),
+    "nRN18-150": ("narrow_resnet", {}, 150),
+    "hGRU-64": ("contour_rnn", {"network": "hgru", "channels": 8, "kernel": 7, "steps": 8}, 64),
+}
+"""Family, its settings, side of the images. The last one is recurrent."""
+
+
+def make_model(folder: Path, name: str, *, seed: int = 0) -> None:
+    """Saves one."""
+    family, settings, side = MODELS[name]
+    nothing = Split(images=np.zeros((0, 1, side, side), np.uint8), targets=np.zeros(0, np.int64))
+    task, preprocessing = Classification(classes=("no", "yes")), Preprocessing(height=side, width=side)
+    config = FAMILIES[family].from_dict(dict(settings))
+    torch.manual_seed(seed)
+    weights = config.build(input_shape=preprocessing.input_shape, outputs=task.outputs).state_dict()
+    trial = TrialConfig(family=family, model=config, train=TrainConfig(), data=Digits())
+    dataset = Dataset("random", "0" * 16, task, preprocessing, nothing, nothing, nothing)
+    save_model(folder, trial=trial, dataset=dataset, weights=weights, step=1, metrics={})
+
+
+def bare_call(model: SavedModel) -> float:
+    """Median milliseconds of the eager model on one image, without any server."""
+    image = np.zeros((model.preprocessing.height, model.preprocessing.width), np.uint8)
+    seconds = []
+    for _ in range(50):
+        began = time.perf_counter()
+        model.outputs([image])
+        seconds.append(time.perf_counter() - began)
+    return round(1000 * statistics.median(seconds), 3)
