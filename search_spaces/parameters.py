@@ -128,8 +128,14 @@ class Float(Parameter):
             return False
         if self.step is None:
             return True
-        nearest = _stepped(self.low, self.step, round(_steps(self.low, value, self.step)))
-        return math.isclose(value, nearest, rel_tol=1e-9, abs_tol=1e-9 * self.step)
+        return math.isclose(value, self.nearest(value), rel_tol=1e-9, abs_tol=1e-9 * self.step)
+
+    def nearest(self, value: float) -> float:
+        """The legal value nearest to a number."""
+        within = min(max(value, self.low), self.high)
+        if self.step is None:
+            return within
+        return _stepped(self.low, self.step, round(_steps(self.low, within, self.step)))
 
 
 @final
@@ -173,6 +179,11 @@ class Int(Parameter):
         """A whole number in the range and on a step."""
         whole = isinstance(value, int) and not isinstance(value, bool)
         return whole and self.low <= value <= self.high and (value - self.low) % self.step == 0
+
+    def nearest(self, value: float) -> int:
+        """The legal value nearest to a number."""
+        within = min(max(value, self.low), self.high)
+        return self.low + self.step * round((within - self.low) / self.step)
 
 
 @final

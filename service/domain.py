@@ -252,6 +252,23 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exploit:
+    """Population-based training: a trial took over another's weights and went on with other settings."""
+
+    trial_id: str
+    step: int
+    """After this one, which is the last of its own weights."""
+    source: str
+    """Id of the trial whose weights, as they were after that step, it took over."""
+    before: Mapping[str, Any]
+    """Its point until then."""
+    point: Mapping[str, Any]
+    """Its point from then on."""
+    checkpoint: str
+    """Folder with the other's checkpoint under its own settings: from there it goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One point of a sweep: its parameters, its state, and its value once it has one."""
 
@@ -262,7 +279,9 @@ class Trial:
     repeat: int = 0
     """0, 1, 2, ... among the trials of its point, which have numbers in a row and differ in their seeds only."""
     point: Mapping[str, Any]
-    """The searched parameters, by dotted name."""
+    """The searched parameters, by dotted name, as they are now."""
+    exploits: tuple[Exploit, ...] = ()
+    """What population-based training made of it, by step; its values are of what it reached since the last one."""
     state: TrialState = TrialState.RUNNING
     reason: str = ""
     values: tuple[float, ...] | None = None
@@ -306,6 +325,16 @@ class Trial:
             raise ValueError(f"a completed trial needs finite values, got {values}")
         return replace(self, state=state, reason=_text(reason), values=values, finished_at=at if state.final else None)
 
+    def exploited(self, exploit: Exploit) -> Self:
+        """The trial once it has taken over another's weights."""
+        return replace(
+            self,
+            point=exploit.point,
+            exploits=(*self.exploits, exploit),
+            values=None,
+            checkpoint=exploit.checkpoint,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -318,7 +347,7 @@ class Measurement:
     """By name, `validation/accuracy`; NaN and infinities are legal here."""
 
 
-EventKind = Literal["sweep", "trial", "measurement", "model", "progress", "wait"]
+EventKind = Literal["sweep", "trial", "measurement", "model", "progress", "wait", "exploit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,7 +361,7 @@ class Event:
     data: Mapping[str, Any]
     """By kind: `sweep` {state, reason}; `trial` the whole trial by `as_data`; `measurement` {trial_id, step, metrics};
     `model` the new champion by `as_data`, with the number of its `promotion`; `progress` {what, done, total};
-    `wait` {reason}, why no trial begins, empty where they begin again."""
+    `wait` {reason}, why no trial begins, empty where they begin again; `exploit` the exploit by `as_data`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -449,7 +478,7 @@ class Job:
         return self.state in ("pending", "running")
 
 
-def as_data(value: Sweep | Trial | ModelVersion) -> dict[str, Any]:
+def as_data(value: Sweep | Trial | ModelVersion | Exploit) -> dict[str, Any]:
     """The value as plain data by field name: states as text, times in ISO 8601, tuples as lists."""
     return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
 
@@ -459,7 +488,9 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, datetime):
         return value.isoformat()
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, Exploit):
+        return as_data(value)
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
 def _text(reason: str) -> str:

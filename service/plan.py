@@ -19,6 +19,28 @@ _TIME = r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?"
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PopulationTraining(Config):
+    """How a population of trials learns from each other while it trains."""
+
+    interval: int = setting(at_least=1, help="steps of each trial between two looks at all of them")
+    quantile: float = setting(
+        0.25, above=0, at_most=0.5, help="share of the trials that at each look copy one of as many best ones"
+    )
+    resample: float = setting(
+        0.25, at_least=0, at_most=1, help="how likely each setting of a copy is drawn anew from its whole range"
+    )
+    factors: tuple[float, ...] = setting(
+        (0.8, 1.2), above=0, help="else a number is multiplied by one of these; a choice moves to a value beside it"
+    )
+
+    def rules(self) -> Iterator[tuple[str, str]]:
+        """Something to multiply by."""
+        if not self.factors:
+            yield "factors", "need at least one factor, got none"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Search(Config):
     """Which points are tried."""
 
@@ -34,6 +56,10 @@ class Search(Config):
     repeats: int = setting(1, at_least=1, at_most=1000, help="trials a point, with train.seed, train.seed + 1, ...")
     aggregate: Literal["mean", "best"] = setting("mean", help="of a point's repeats, what the point counts with")
     population: int = setting(20, at_least=2, at_most=1000, help="of nsga-ii: points in a generation")
+    pbt: PopulationTraining | None = setting(
+        None,
+        help="population-based training of the `trials`, which begin at points of the sampler (left out: quasi-random)",
+    )
     enqueue: tuple[Mapping[str, Any], ...] = setting((), help="points to try first, whole ones; they count as trials")
     warm_start: tuple[str, ...] = setting(
         (),

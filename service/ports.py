@@ -10,6 +10,7 @@ from service.domain import (
     Census,
     Claim,
     Event,
+    Exploit,
     Job,
     Lease,
     Measurement,
@@ -136,6 +137,12 @@ class Store(Protocol):
         values: tuple[float, ...] | None = None,
     ) -> Trial:
         """Moves the trial by `Trial.to` (event `trial`). Raises IllegalMove."""
+
+    def add_exploits(self, sweep_id: str, exploits: Sequence[Exploit], *, at: datetime) -> None:
+        """Moves trials of the sweep on by `Trial.exploited`, all of them or none (event `exploit` each).
+
+        What a trial has exploited at that step already stays as it is, without an event.
+        """
 
     def measurements(self, sweep_id: str, *, trial_id: str | None = None) -> list[Measurement]:
         """By the trials' numbers, then by step."""

@@ -85,7 +85,8 @@ def waiting_for(store: Store, sweep: Sweep, *, max_running_sweeps: int) -> str:
         return ""
     active = store.sweeps(states=[SweepState.QUEUED, *(state for state in SweepState if state.driven)])
     running = sum(one.state.driven for one in active)
-    before = [one.id for one in queue(active)].index(sweep.id) if sweep.id in {one.id for one in active} else 0
+    waiting = [one.id for one in queue(active)]
+    before = waiting.index(sweep.id) if sweep.id in waiting else 0  # it may have moved meanwhile
     if running + before < max_running_sweeps:
         return "it is about to be launched"
     limit = f"{running} sweeps run, of {max_running_sweeps} that may (SWEEPSERVE_MAX_RUNNING_SWEEPS)"

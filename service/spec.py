@@ -134,6 +134,10 @@ class SweepSpec:
             except ConfigError as error:
                 yield from (Fault(self.place(fault.path, point), fault.message) for fault in error.faults)
                 continue
+            pbt = self.search.pbt
+            if pbt is not None and pbt.interval >= trial.steps:
+                message = f"need less than the {trial.steps} steps of a trial, got {pbt.interval}"
+                yield Fault(("search", "pbt", "interval"), message)
             known = [*(f"validation/{name}" for name in trial.data.task.METRICS), *SIZES]
             for i, objective in enumerate(self.objectives):
                 if objective.metric not in known:

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from search_spaces import Choice, Float, Int, SearchSpace, SpaceError, default_space, parameter_from_dict
+from service import population
 from service.plan import ACCURACY, SIZES, Objective, Resources, Search, Stop
 from trainables.config import Config, ConfigError, Fault, Path, Setting, nearest, shown
 from trainables.data.dataset import DatasetConfig
@@ -48,6 +49,7 @@ class SpecReader:
         self.fixed = self._mapping("fixed")
         self.search = self._part("search", Search)
         self.stop = self._part("stop", Stop)
+        self._default_to_a_population()
         self.objectives = self._objectives()
         self.resources = self._part("resources", Resources)
         self.family = str(document.get("family"))
@@ -112,6 +114,16 @@ class SpecReader:
         except ConfigError as error:
             self.faults.extend(fault.under(key) for fault in error.faults)
             return kind()
+
+    def _default_to_a_population(self) -> None:
+        """What is left out beside `search.pbt` is as it needs it."""
+        if self.search.pbt is None:
+            return
+        if "sampler" not in self._document.get("search", {}):
+            self.search = dataclasses.replace(self.search, sampler="quasi-random")
+        stop = self._document.get("stop")
+        if not isinstance(stop, dict) or "pruner" not in stop:
+            self.stop = dataclasses.replace(self.stop, pruner="none")
 
     def _objectives(self) -> tuple[Objective, ...]:
         values = self._document.get("objectives", [ACCURACY.to_dict()])
@@ -189,6 +201,8 @@ class SpecReader:
         reason = misfit(self.search, self.space, self.objectives)
         if reason is not None:
             self._fault(("search", "sampler"), reason)
+        if self.search.pbt is not None:
+            self.faults.extend(population.faults(self.search, self.stop, self.objectives, self.space, self.fixed))
         if self.search.sampler != "grid" or self.faults:
             return
         try:

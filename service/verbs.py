@@ -157,7 +157,9 @@ def _check_extension(old: Mapping[str, Any], new: Mapping[str, Any], changes: Ma
         raise InvalidSpec([Fault((), "need trials, or time_budget, or both: so many in all")])
     faults = []
     before, after = old["search"]["trials"], new["search"]["trials"]
-    if after < before:
+    if after != before and new["search"].get("pbt") is not None:
+        faults.append(Fault(("trials",), f"need the {before} of its population, which all train together, got {after}"))
+    elif after < before:
         faults.append(Fault(("trials",), f"need at least the {before} that it has, got {after}"))
     seconds = [Stop.from_dict(spec["stop"]).time_budget_seconds for spec in (old, new)]
     if "stop" in changes and (seconds[0] is None or (seconds[1] or 0) < seconds[0]):

@@ -24,7 +24,10 @@ def faults(spec: SweepSpec, store: Store) -> Iterator[Fault]:
         except NotFound as error:
             yield Fault(("search", "warm_start", i), f"refers to nothing: {error}")
             continue
-        if theirs.family != spec.family:
+        if theirs.search.pbt is not None:
+            message = f"need a sweep whose trials keep their settings, sweep {sweep_id} is of population-based training"
+            yield Fault(("search", "warm_start", i), message)
+        elif theirs.family != spec.family:
             message = f"need a sweep of {spec.family}, sweep {sweep_id} is of {theirs.family}"
             yield Fault(("search", "warm_start", i), message)
         elif theirs.objectives != spec.objectives:

@@ -2,7 +2,8 @@
 
 checkpoint-000007/
   checkpoint.json       SHA-256 of every other file
-  state.json            the trial, and the metrics of every step (NaN and Infinity as Python's json writes them)
+  state.json            the trial, and the metrics of every step (NaN and Infinity as Python's json writes them); where
+                        the weights were copied from another trial, with which settings those before were trained
   state.safetensors     weights/<name>, optimizer/<number>.<name>
   model/                the saved model with the best weights so far; absent while there are none
 """
@@ -13,12 +14,15 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from trainables.folder import temporary_siblings, write_folder
 from trainables.saved_model import WEIGHTS, model_files
 from trainables.training import Training
 from trainables.training_state import TrainingState
+from trainables.trial import TrialConfig
 
 FORMAT = "sweepserve-checkpoint-3"
 MODEL = "model"
@@ -32,12 +36,39 @@ class CorruptCheckpoint(ValueError):  # noqa: N818 - it says what is the matter
 
 def write(folder: Path, training: Training) -> Path:
     """Writes `checkpoint-<step>` into a trial's folder, removes every other checkpoint there, and returns its path."""
-    path = folder / f"{_STEM}{training.step:06d}"
-    write_folder(path, _files(training))
-    for other in [*folder.glob(f"{_STEM}*"), *temporary_siblings(folder, _STEM)]:
-        if other != path:
-            shutil.rmtree(other, ignore_errors=True)
-    return path
+    return _write(folder, training.step, _files(training))
+
+
+def adopt(source: Path, folder: Path, *, name: str, trial: TrialConfig, step: int) -> Path:
+    """Writes another trial's checkpoint into a trial's folder as its own, to go on from with its own settings.
+
+    The weights, the optimizer and the history are the other's; which weights are kept is open again, since those that
+    are kept of a trial are to be its own. Again, it changes nothing, also when the other has gone on meanwhile.
+
+    Args:
+        source: the other's checkpoint.
+        folder: the trial's; its other checkpoints are removed.
+        name: the other's id.
+        trial: the trial's settings from now on; its network must be the other's.
+        step: the last step of the other's that counts.
+
+    Raises:
+        CorruptCheckpoint: there is none of that step, or it is not as it was written.
+    """
+    path = folder / f"{_STEM}{step:06d}"
+    with suppress(CorruptCheckpoint):
+        own = read(path)
+        last = own.lineage[-1] if own.lineage else {}
+        if own.trial == trial.to_dict() and (last.get("source"), last.get("step")) == (name, step):
+            return path
+    files = _checked_files(source)
+    values = json.loads(files[_VALUES])
+    if values["step"] != step:
+        raise CorruptCheckpoint(f"need a checkpoint of step {step}, {source} is of {values['step']}")
+    before = {"source": name, "step": step, "trial": values["trial"]}
+    values["lineage"] = [*values.get("lineage", ()), before]
+    values |= {"trial": trial.to_dict(), "kept": trial.model.to_dict(), "best_step": None, "best_metrics": {}}
+    return _write(folder, step, _indexed({_VALUES: json.dumps(values).encode(), _TENSORS: files[_TENSORS]}))
 
 
 def read(path: Path) -> TrainingState:
@@ -90,6 +121,7 @@ def _files(training: Training) -> dict[str, bytes]:
         "best_step": state.best_step,
         "best_metrics": state.best_metrics,
         "kept": state.kept,
+        "lineage": list(state.lineage),
     }
     tensors = {f"weights/{name}": tensor for name, tensor in state.weights.items()}
     tensors |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
@@ -102,10 +134,24 @@ def _files(training: Training) -> dict[str, bytes]:
             weights=state.best_weights,
             step=state.best_step,
             metrics=state.best_metrics,
+            lineage=state.lineage,
         )
         files |= {f"{MODEL}/{name}": content for name, content in model.items()}
+    return _indexed(files)
+
+
+def _indexed(files: Mapping[str, bytes]) -> dict[str, bytes]:
     index = {"format": FORMAT, "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
     return {**files, _INDEX: json.dumps(index, indent=2).encode()}
+
+
+def _write(folder: Path, step: int, files: Mapping[str, bytes]) -> Path:
+    path = folder / f"{_STEM}{step:06d}"
+    write_folder(path, files)
+    for other in [*folder.glob(f"{_STEM}*"), *temporary_siblings(folder, _STEM)]:
+        if other != path:
+            shutil.rmtree(other, ignore_errors=True)
+    return path
 
 
 def _checked_files(path: Path) -> dict[str, bytes]:

@@ -73,6 +73,7 @@ def model_files(
     step: int,
     metrics: Mapping[str, float],
     model: FamilyConfig | None = None,
+    lineage: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, bytes]:
     """The files of a saved model, by name.
 
@@ -83,6 +84,7 @@ def model_files(
         step: the epoch of the weights.
         metrics: measured at that epoch.
         model: the config of the module that the weights belong to; None: the trial's.
+        lineage: of weights that were copied from other trials: with which settings those were trained before.
     """
     from safetensors.torch import save  # here, so that training needs no safetensors
 
@@ -95,6 +97,7 @@ def model_files(
         "preprocessing": dataset.preprocessing.to_dict(),
         "weights_sha256": hashlib.sha256(content).hexdigest(),
         "trial": trial.to_dict(),
+        "lineage": list(lineage),
         "step": step,
         "metrics": dict(metrics),
     }

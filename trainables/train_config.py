@@ -14,6 +14,20 @@ from trainables.pull import Pull
 from trainables.schedules import Schedule
 from trainables.weights_name import WeightsName
 
+CHANGEABLE = (
+    "train.learning_rate",
+    "train.momentum",
+    "train.weight_decay",
+    "train.clip_norm",
+    "train.pull.start",
+    "train.pull.end",
+    "train.pull.warmup",
+    "train.pull.steps",
+    "train.pull.angle",
+    "train.pull.rate",
+)
+"""Settings that may change between two steps of a training: weights fit, and data come in their order, all the same."""
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,8 @@ class Training:
         """The step whose weights are kept; None until one has been measured."""
         self.best_metrics: Mapping[str, float] = {}
         self.best_weights: Mapping[str, Tensor] = {}
+        self.lineage: Sequence[Mapping[str, Any]] = ()
+        """Where the weights come from: `TrainingState.lineage`."""
         self.kept: FamilyConfig = config.model
         """The config of the module whose weights are kept; another one than the trial's once the family finished it."""
         self.monitor = config.train.monitor or f"validation/{next(iter(dataset.task.METRICS))}"
@@ -171,6 +173,7 @@ class Training:
             optimizer=optimizer_tensors(self.optimizer),
             best_weights=copies(self.best_weights),
             kept=self.kept.to_dict(),
+            lineage=self.lineage,
         )
 
     def restore(self, state: TrainingState) -> None:
@@ -179,7 +182,7 @@ class Training:
         Raises:
             RuntimeError: the weights are not those of this trial's model.
         """
-        self.step = state.step
+        self.step, self.lineage = state.step, state.lineage
         self.history = {step: dict(metrics) for step, metrics in state.history.items()}
         self.best_step, self.best_metrics = state.best_step, dict(state.best_metrics)
         self.model.load_state_dict(dict(state.weights))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -30,6 +30,9 @@ class TrainingState:
     """The module's state dict at `best_step`; empty while there is none."""
     kept: Mapping[str, Any]
     """The config of the module that they belong to: another one than the trial's once its family finished it."""
+    lineage: Sequence[Mapping[str, Any]] = ()
+    """Whose weights these were before, oldest first, where they were copied from another trial: `source` (its id), the
+    last `step` there, and the `trial` that was trained until then. Steps after the last one are this trial's own."""
 
     @property
     def metrics(self) -> Mapping[str, float]:

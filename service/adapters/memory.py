@@ -17,6 +17,7 @@ from service.domain import (
     Conflict,
     Event,
     EventKind,
+    Exploit,
     Job,
     Lease,
     Measurement,
@@ -235,6 +236,19 @@ class MemoryStore:
             ended = self._trials[trial_id] = self.trial(trial_id).to(state, at=at, reason=reason, values=values)
             self._append(ended.sweep_id, "trial", as_data(ended), at)
             return self.trial(trial_id)
+
+    def add_exploits(self, sweep_id: str, exploits: Sequence[Exploit], *, at: datetime) -> None:
+        with self._lock:
+            trials = {trial.id: trial for trial in self.trials(sweep_id)}
+            for exploit in exploits:
+                if exploit.trial_id not in trials:
+                    raise NotFound(f"there is no trial {exploit.trial_id!r} in sweep {sweep_id}")
+            for exploit in exploits:
+                trial = trials[exploit.trial_id]
+                if any(one.step == exploit.step for one in trial.exploits):
+                    continue
+                self._trials[trial.id] = _copied(trial.exploited(exploit))
+                self._append(sweep_id, "exploit", as_data(exploit), at)
 
     def measurements(self, sweep_id: str, *, trial_id: str | None = None) -> list[Measurement]:
         with self._lock:
@@ -470,4 +484,7 @@ def _value(trial: Trial) -> float:
 def _copied(value: Noun) -> Noun:
     # Through JSON, so that what a database would refuse or change is refused or changed here too.
     field = _DATA[type(value)]
-    return replace(value, **{field: decode(encode(getattr(value, field)))})
+    copied = replace(value, **{field: decode(encode(getattr(value, field)))})
+    if isinstance(copied, Trial):
+        return replace(copied, exploits=tuple(Exploit(**decode(encode(as_data(one)))) for one in copied.exploits))
+    return copied

@@ -231,6 +231,9 @@ class MlflowTracker:
                 case "trial":
                     self._log(runs, event.data["id"], metrics.pop(event.data["id"], []))
                     self._show_trial(sweep, runs, event)
+                case "exploit":
+                    metrics[event.data["trial_id"]] += _settings(event.data["point"], event.data["step"], event.at)
+                    self._show_exploit(runs, event.data)
                 case "model":
                     self._show_model(runs, event.data)
                 case "sweep":
@@ -282,12 +285,16 @@ class MlflowTracker:
                 },
             )
             runs.trials[trial["id"]] = run.info.run_id
+            if sweep.spec["search"].get("pbt") is not None:
+                self._log(runs, trial["id"], _settings(trial["point"], 0, event.at))
         run_id = runs.trials[trial["id"]]
         if not state.final:
             spec = SweepSpec.from_dict(sweep.spec)
-            config = spec.trial(trial["point"], repeat)
+            exploits = trial.get("exploits")
+            point = exploits[0]["before"] if exploits else trial["point"]  # MLflow takes no other value of a parameter
+            config = spec.trial(point, repeat)
             repeated = {"train.seed": config.train.seed, "repeat": repeat} if spec.search.repeats > 1 else {}
-            self._describe(run_id, {**spec.fixed, **trial["point"], **repeated}, config.data)
+            self._describe(run_id, {**spec.fixed, **point, **repeated}, config.data)
             if state is TrialState.RUNNING and trial["step"]:  # it goes on after its end
                 self._client.update_run(run_id, "RUNNING")
         self._mark(run_id, state, trial["reason"])
@@ -298,6 +305,14 @@ class MlflowTracker:
                 self._show_point(sweep, runs, first, value)
         if state.final:
             self._client.set_terminated(run_id, _RUN_STATUS[state], _milliseconds(event.at))
+
+    def _show_exploit(self, runs: _Runs, exploit: Mapping[str, Any]) -> None:
+        """As a tag; what it made of the settings are metrics."""
+        said = ", ".join(f"{name} = {_text(value)}" for name, value in exploit["point"].items())
+        if exploit["trial_id"] in runs.trials:
+            tag = f"sweepserve.exploit.{exploit['step']:06}"
+            text = f"goes on from trial {exploit['source']} with {said}"
+            self._client.set_tag(runs.trials[exploit["trial_id"]], tag, text[:TAG_LENGTH])
 
     def _show_point(self, sweep: Sweep, runs: _Runs, first: str, newest: Metric) -> None:
         """What the trials of a point have come to so far, on the run of its first one that MLflow has."""
@@ -392,6 +407,12 @@ def _commit() -> str | None:
         [git, "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     return asked.stdout.strip() or None
+
+
+def _settings(point: Mapping[str, Any], step: int, at: datetime) -> list[Metric]:
+    """The numbers among settings, from a step on."""
+    numbers = {name: one for name, one in point.items() if isinstance(one, int | float) and not isinstance(one, bool)}
+    return [Metric(f"settings/{name}", one, _milliseconds(at), step) for name, one in numbers.items()]
 
 
 def _text(value: Any) -> str:

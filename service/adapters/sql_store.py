@@ -42,6 +42,7 @@ from service.domain import (
     Conflict,
     Event,
     EventKind,
+    Exploit,
     Lease,
     Measurement,
     ModelVersion,
@@ -262,6 +263,19 @@ class SqlStore:
             connection.execute(update(trials).where(trials.c.id == trial_id).values(_trial_row(ended)))
             _append(connection, ended.sweep_id, "trial", as_data(ended), at)
             return ended
+
+    def add_exploits(self, sweep_id: str, exploits: Sequence[Exploit], *, at: datetime) -> None:
+        with self._write() as connection:
+            _sweep(connection, sweep_id, lock=True)
+            for exploit in exploits:
+                trial = _trial(connection, exploit.trial_id)
+                if trial.sweep_id != sweep_id:
+                    raise NotFound(f"there is no trial {trial.id!r} in sweep {sweep_id}")
+                if any(one.step == exploit.step for one in trial.exploits):
+                    continue
+                row = _trial_row(trial.exploited(exploit))
+                connection.execute(update(trials).where(trials.c.id == trial.id).values(row))
+                _append(connection, sweep_id, "exploit", as_data(exploit), at)
 
     def measurements(self, sweep_id: str, *, trial_id: str | None = None) -> list[Measurement]:
         query = (

@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from service.domain import SweepState, TrialState
+from service.domain import Exploit, SweepState, TrialState, as_data
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -67,6 +67,21 @@ class Numbers(TypeDecorator[tuple[float, ...]]):
     def process_result_value(self, value: Any, dialect: Dialect) -> tuple[float, ...] | None:  # noqa: ARG002
         """What comes from the database."""
         return None if value is None else tuple(value)
+
+
+class Exploits(TypeDecorator[tuple[Exploit, ...]]):
+    """Exploits as a JSON list."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[Exploit, ...] | None, dialect: Dialect) -> Any:  # noqa: ARG002
+        """What goes to the database."""
+        return [as_data(exploit) for exploit in value or ()]
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[Exploit, ...]:  # noqa: ARG002
+        """What comes from it."""
+        return tuple(Exploit(**exploit) for exploit in value)
 
 
 def _state(kind: type[StrEnum]) -> Enum:
@@ -132,6 +147,7 @@ trials = Table(
     Column("number", Integer, nullable=False),
     Column("repeat", Integer, nullable=False, server_default="0"),
     Column("point", JSON, nullable=False),
+    Column("exploits", Exploits, nullable=False, server_default="[]"),
     Column("state", _state(TrialState), nullable=False),
     Column("reason", Text, nullable=False),
     Column("values", Numbers),

@@ -41,6 +41,19 @@ class SweepView(View):
     """The number of its newest event."""
 
 
+class ExploitView(View):
+    """A trial took over another's weights and went on with other settings: population-based training."""
+
+    step: int
+    """After this one."""
+    source: str
+    """Id of the trial whose weights it took over."""
+    before: Mapping[str, Any]
+    """Its searched settings until then."""
+    point: Mapping[str, Any]
+    """Its searched settings from then on."""
+
+
 class TrialView(View):
     """One point of a sweep and what became of it."""
 
@@ -51,7 +64,9 @@ class TrialView(View):
     repeat: int
     """0, 1, 2, ... among the trials of its point, which have numbers in a row and differ in their seeds only."""
     point: Mapping[str, Any]
-    """The searched settings, by dotted name."""
+    """The searched settings, by dotted name, as they are now."""
+    exploits: list[ExploitView]
+    """What population-based training made of it, by step."""
     state: TrialState
     reason: str
     values: tuple[Number, ...] | None
@@ -186,7 +201,7 @@ class EventView(View):
     data: Data
     """By kind. sweep: `state`, `reason`. trial: the trial. measurement: `trial_id`, `step`, `metrics`.
     model: the version. progress: `what`, `done`, `total`. wait: `reason`, why no trial
-    begins; empty where they do again."""
+    begins; empty where they do again. exploit: `trial_id`, `step`, `source`, `before`, `point`, `checkpoint`."""
 
 
 class Events(View):

@@ -39,7 +39,8 @@ def sweeps(found: Iterable[Json]) -> Table:
 
 def trials(found: Sequence[Json], *, objective: str) -> Table:
     """Trials, a line each."""
-    made = table("trial", "state", "epochs", objective, "point")
+    copied = any(trial.get("exploits") for trial in found)
+    made = table("trial", "state", "epochs", objective, "point", *(["went on from"] if copied else []))
     for trial in found:
         made.add_row(
             trial["id"],
@@ -47,6 +48,7 @@ def trials(found: Sequence[Json], *, objective: str) -> Table:
             str(trial["step"]),
             number(trial["values"][0] if trial["values"] else None),
             escape(point(trial["point"])),
+            *([", ".join(f"{one['source']} at {one['step']}" for one in trial["exploits"])] if copied else []),
         )
     return made
 

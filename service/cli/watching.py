@@ -51,6 +51,9 @@ class Watched:
             case "measurement":
                 trial = self.trials[data["trial_id"]]
                 trial["step"], trial["latest"] = data["step"], data["metrics"].get(self.metric)
+            case "exploit":
+                trial = self.trials[data["trial_id"]]
+                trial["point"], trial["exploits"] = data["point"], [*trial.get("exploits", ()), data]
             case "model":
                 self.model = data
             case "progress":
@@ -90,6 +93,10 @@ def line(watched: Watched, event: Json) -> str | None:
         case "measurement":
             trial = watched.trials[data["trial_id"]]
             return f"trial {trial['number']} epoch {data['step']}: {watched.metric} {number(trial['latest'])}"
+        case "exploit":
+            trial, source = watched.trials[data["trial_id"]], watched.trials[data["source"]]
+            where = f"trial {trial['number']} epoch {data['step']}"
+            return f"{where}: goes on from trial {source['number']} with {point(data['point'])}"
         case "model":
             return f"model {data['name']} version {data['version']}: {watched.metric} {number(data['value'])}"
         case "wait":

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, final
 
 from service.disk import Disk
-from service.domain import Measurement, Sweep, Trial, TrialState
+from service.domain import Measurement, Sweep, Trial, TrialState, Unavailable
+from service.driver.generations import Generations
 from service.driver.recorder import Recorder
 from service.driver.repeats import Asked, Repeats
 from service.keeping import expendable, remove_checkpoint, tidy
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 DEATHS = 3
 """A trial whose worker dies this many times has failed: it is likely what kills them."""
+LOOK_SECONDS = 1.0
+"""What is waited at once for a look at the population to be in the store; nothing could run meanwhile."""
 
 
 class Share(TypedDict):
@@ -78,7 +81,9 @@ class Run:
         self._referenced_weights = referenced_weights
         self._recorder, self._clock, self._disk = recorder, clock, disk
         self._repeats = Repeats(spec, trials, measurements, known)
-        self._waiting = deque(trial for trial in trials if not trial.state.final)
+        self._generations = Generations(spec, trials, measurements, folder)
+        held = {trial.id for trial in self._generations.held}
+        self._waiting = deque(trial for trial in trials if not trial.state.final and trial.id not in held)
         self._running: dict[str, Trial] = {}
         self._asked: Asked | None = None
         """Begins as soon as there is room."""
@@ -89,6 +94,8 @@ class Run:
         self._stopping = False
         self._draining: Literal["pause", "stop"] | None = None
         self._lock = threading.RLock()
+        self._looking = False
+        self._looked = threading.Condition(self._lock)
         if self._finished:  # the last driver may have died between completing a trial and offering it
             self._recorder.put(self._offer_best)
             self._recorder.put(self._tidy)
@@ -126,11 +133,14 @@ class Run:
         """
         with self._lock:
             ending = self._stopping or self._draining is not None
-            if not ending and (self._running or self._due()) and not self._has_room():
+            if not ending and (self._running or self._due() or self._generations.held) and not self._has_room():
                 return "later"
             trial = self._next() if not ending else None
+            if trial is None and not ending and not self._running and self._generations.held:
+                self._look_at_the_population()
+                trial = self._next() if not self._generations.held else None
             if trial is None:
-                return "later" if self._running and not ending else "never"
+                return "later" if (self._running or self._generations.held) and not ending else "never"
             self._running[trial.id] = trial
             config = self._spec.trial(trial.point, trial.repeat)
             return TrialSettings(
@@ -169,6 +179,9 @@ class Run:
                 self._end(trial, TrialState.PRUNED, f"behind other trials at epoch {report['step']}")
             elif self._draining is not None:
                 self._leave(trial, self._draining)
+            elif self._generations.holds(trial):
+                del self._running[trial_id]
+                self._generations.hold(trial, report["metrics"].get(self._spec.objective.metric, math.nan))
             return trial_id not in self._running
 
     def fail(self, trial_id: str, reason: str) -> None:
@@ -227,7 +240,8 @@ class Run:
         with self._lock:
             paused = self._draining == "pause" and not self._stopping
             self._stopping = True
-            for trial in sorted([*self._running.values(), *self._waiting], key=lambda trial: trial.number):
+            left = [*self._running.values(), *self._waiting, *self._generations.release()]
+            for trial in sorted(left, key=lambda trial: trial.number):
                 self._running[trial.id] = trial
                 if paused:
                     self._leave(trial, "pause")
@@ -250,6 +264,34 @@ class Run:
             self._recorder.put(lambda store: store.add_wait(self._sweep.id, reason=shortage, at=at))
             logger.info("%s", shortage or "the disk has room again: trials begin")
         return not shortage
+
+    def _look_at_the_population(self) -> None:
+        """All trials are there. The recorder looks, so that the store has what it comes from before a checkpoint is
+        replaced, and what it comes to before a trial goes on.
+        """
+        if not self._looking:
+            self._looking = True
+            self._recorder.put(self._look)
+        self._looked.wait(LOOK_SECONDS)
+
+    def _look(self, store: Store) -> None:
+        try:
+            if exploits := self._generations.exploits():
+                store.add_exploits(self._sweep.id, exploits, at=self._clock.now())
+        except Unavailable:
+            raise  # the recorder tries again
+        except Exception:
+            logger.exception("the population goes on as it is")
+            exploits = []
+        with self._lock:
+            numbers = {trial.id: trial.number for trial in self._generations.held}
+            for exploit in exploits:
+                said = ", ".join(f"{name} = {_shown(value)}" for name, value in exploit.point.items())
+                pair = numbers.get(exploit.trial_id), numbers.get(exploit.source)
+                logger.info("trial %s copies trial %s after %s: %s", *pair, _epochs(exploit.step), said)
+            self._waiting.extend(self._generations.release(exploits))
+            self._looking = False
+            self._looked.notify_all()
 
     def _next(self) -> Trial | None:
         if self._waiting:

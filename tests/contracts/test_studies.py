@@ -17,6 +17,7 @@ from service.domain import Sweep, SweepState, Trial, TrialState
 from service.driver.recorder import Recorder
 from service.driver.run import Run
 from service.spec import SweepSpec
+from trainables import checkpoint
 from trainables.outline import outline
 from trainables.trainable import Report
 from trainables.training import Training
@@ -92,18 +93,23 @@ def _sweep(spec: SweepSpec, folder: Path, data_root: Path) -> tuple[list[Trial],
         clock=clock,
         disk=Disk(folder, "0"),
     )
-    trained = []
-    while not isinstance(settings := run.start(), str):
+    trained: dict[str, Training] = {}
+    while (settings := run.start()) != "never":
+        if isinstance(settings, str):
+            continue
         trial = TrialConfig.from_dict(settings["trial"])
-        training = Training(
+        training = trained[settings["trial_id"]] = Training(
             trial, trial.data.load(data_root), device=torch.device("cpu"), initial_weights=_weights(trial, folder)
         )
-        trained.append(training)
-        while training.finished is None:
+        if settings["checkpoint"] is not None:  # of a population, whose trials wait for each other
+            training.restore(checkpoint.read(Path(settings["checkpoint"])))
+        ends = False
+        while not ends:
             training.advance()
-            run.report(settings["trial_id"], _report(training, folder))
+            path = checkpoint.write(Path(settings["folder"]), training) if spec.search.pbt is not None else folder
+            ends = run.report(settings["trial_id"], _report(training, path))
     recorder.close()
-    return store.trials("s"), trained
+    return store.trials("s"), list(trained.values())
 
 
 def _report(training: Training, folder: Path) -> Report:

@@ -106,6 +106,7 @@ def test_what_is_left_out_takes_its_default() -> None:
             "repeats": 1,
             "aggregate": "mean",
             "population": 20,
+            "pbt": None,
             "enqueue": [],
             "warm_start": [],
         },
@@ -351,6 +352,69 @@ def test_every_fault_is_listed_with_its_place() -> None:
 )
 def test_a_fault_is_found_at_its_place(document: Any, pointer: str, message: str) -> None:
     """Each rule of a spec, broken alone."""
+    assert message in faults(document)[pointer]
+
+
+POPULATION: dict[str, Any] = {
+    **BASE,
+    "space": {"train.learning_rate": {"kind": "float", "low": 1e-4, "high": 0.1, "log": True}},
+    "search": {"trials": 4, "pbt": {"interval": 2}},
+}
+
+
+def test_a_population_has_its_own_defaults() -> None:
+    """What is left out beside `search.pbt` is as it must be; without it, nothing changes."""
+    spec = SweepSpec.from_dict(POPULATION)
+    assert (spec.search.sampler, spec.stop.pruner) == ("quasi-random", "none")
+    assert SweepSpec.from_dict(spec.to_dict()) == spec
+    assert SweepSpec.from_dict({**POPULATION, "search": {"pbt": None}}).search.sampler == "tpe"
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "message"),
+    [
+        ({"stop": {"pruner": "asha"}}, "/stop/pruner", "need none with population-based training"),
+        ({"stop": {"patience": 3}}, "/stop/patience", "got 3"),
+        ({"stop": {"time_budget": "1h"}}, "/stop/time_budget", "before that none has a value; got 1h"),
+        ({"fixed": {"train.patience": 2}}, "/fixed/train.patience", "need null with population-based training"),
+        ({"search": {"sampler": "tpe"}}, "/search/sampler", "need random, quasi-random or grid"),
+        ({"search": {"repeats": 2}}, "/search/repeats", "where trials leave their points, got 2"),
+        ({"search": {"trials": 1}}, "/search/trials", "need at least 2"),
+        ({"search": {"warm_start": ["other"]}}, "/search/warm_start", "whose first points know no results"),
+        ({"search": {"pbt": {"interval": 80}}}, "/search/pbt/interval", "need less than the 80 steps of a trial"),
+        ({"search": {"pbt": {"interval": 2, "quantile": 0.6}}}, "/search/pbt/quantile", "<= 0.5, got 0.6"),
+        ({"search": {"pbt": {"interval": 2, "factors": []}}}, "/search/pbt/factors", "need at least one factor"),
+        ({"search": {"pbt": {}}}, "/search/pbt/interval", "is required and missing"),
+        ({"search": {"pbt": {"interval": 2}}, "stop": None}, "/stop", "need a mapping"),
+        ({"objectives": [LOSS, FEW]}, "/objectives", "need one with population-based training, got 2"),
+        ({"space": {}}, "/space", "need at least one setting to change"),
+        (
+            {"space": {"train.batch_size": {"kind": "choice", "values": [32, 64]}}},
+            "/space/train.batch_size",
+            "cannot change while a trial runs",
+        ),
+        (
+            {"space": {"model.channels": {"kind": "choice", "values": [[8, 8, 8, 8], [4, 4, 4, 4]]}}},
+            "/space/model.channels",
+            "which changes train.learning_rate, ",
+        ),
+        (
+            {
+                "space": {
+                    "train.momentum": {"kind": "choice", "values": [0.5, 0.9]},
+                    "train.clip_norm": {"kind": "float", "low": 1, "high": 2, "when": {"train.momentum": 0.5}},
+                }
+            },
+            "/space/train.clip_norm/when",
+            "need no condition with population-based training, got one on train.momentum",
+        ),
+    ],
+)
+def test_what_a_population_cannot_be(changes: dict[str, Any], pointer: str, message: str) -> None:
+    """Each combination that would run but mean nothing is a fault at its place."""
+    document = copy.deepcopy(POPULATION)
+    for part, values in changes.items():
+        document[part] = {**document["search"], **values} if part == "search" else values
     assert message in faults(document)[pointer]
 
 

@@ -30,6 +30,7 @@ from tests.contracts.store_samples import NOW, add_sweep, add_trial, kinds, offe
         lambda store: store.add_measurement(Measurement(trial_id="none", step=1, at=NOW, metrics={})),
         lambda store: store.forget_checkpoint("none"),
         lambda store: store.move_trial("none", TrialState.STOPPED, at=NOW),
+        lambda store: store.add_exploits("none", [], at=NOW),
         lambda store: store.measurements("none"),
         lambda store: store.measurements("known", trial_id="none"),
         lambda store: offer(store, Trial(id="none", sweep_id="known", number=0, point={}, created_at=NOW)),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from service.domain import Conflict, IllegalMove, Trial, TrialState, as_data
+from service.domain import Conflict, Exploit, IllegalMove, NotFound, Trial, TrialState, as_data
 from service.ports import Store
-from tests.contracts.store_samples import NOW, add_sweep, add_trial, complete, kinds
+from tests.contracts.store_samples import NOW, add_sweep, add_trial, complete, kinds, measure
 
 
 def test_a_trial_comes_back_as_it_was(store: Store) -> None:
@@ -85,3 +86,47 @@ def test_the_best_trials_are_completed_ones_in_order(store: Store) -> None:
     assert [trial.number for trial in store.best_trials(sweep.id, mode="max")] == [2, 0, 3, 1]
     assert [trial.number for trial in store.best_trials(sweep.id, mode="min")] == [1, 0, 3, 2]
     assert [trial.number for trial in store.best_trials(sweep.id, mode="max", limit=1)] == [2]
+
+
+def exploit(trial: Trial, source: Trial, step: int = 2, rate: float = 0.02) -> Exploit:
+    """The trial goes on from the other one."""
+    return Exploit(
+        trial_id=trial.id,
+        step=step,
+        source=source.id,
+        before=dict(trial.point),
+        point={**trial.point, "train.learning_rate": rate},
+        checkpoint=f"/sweeps/{trial.id}/checkpoint-{step:06}",
+    )
+
+
+def test_exploits_of_a_look_come_together_and_once(store: Store) -> None:
+    """Each changes its trial's point and checkpoint, is told by an event, and stays when it comes again."""
+    sweep = add_sweep(store)
+    one, two, three = (add_trial(store, sweep, number) for number in range(3))
+    store.add_measurement(measure(one, 2), checkpoint="/its/own")
+    exploits = [exploit(one, three), exploit(two, three)]
+    store.add_exploits(sweep.id, exploits, at=NOW)
+    store.add_exploits(sweep.id, [exploit(one, two, rate=0.5)], at=NOW)
+    changed = store.trial(one.id)
+    assert changed.exploits == (exploits[0],)
+    assert (changed.point, changed.checkpoint) == (exploits[0].point, exploits[0].checkpoint)
+    assert (changed.step, changed.values, changed.state) == (2, None, TrialState.RUNNING)
+    store.add_exploits(sweep.id, [exploit(changed, two, step=4)], at=NOW)
+    assert [made.step for made in store.trial(one.id).exploits] == [2, 4]
+    ended = store.move_trial(one.id, TrialState.COMPLETED, at=NOW, values=(0.5,))
+    assert (ended.values, len(ended.exploits)) == ((0.5,), 2)
+    told = [event.data for event in store.events(sweep.id) if event.kind == "exploit"]
+    assert told == [as_data(made) for made in (*exploits, ended.exploits[1])]
+    assert Exploit(**store.events(sweep.id)[-1].data["exploits"][1]) == ended.exploits[1]
+
+
+def test_a_look_with_an_unknown_trial_changes_nothing(store: Store) -> None:
+    """All of them or none; a trial of another sweep is unknown here."""
+    sweep, other = add_sweep(store), add_sweep(store, "bbbb2222")
+    one, two, theirs = add_trial(store, sweep), add_trial(store, sweep, 1), add_trial(store, other)
+    for stranger in (theirs, replace(two, id="nobody")):
+        with pytest.raises(NotFound, match=stranger.id):
+            store.add_exploits(sweep.id, [exploit(one, two), exploit(stranger, two)], at=NOW)
+    assert store.trial(one.id) == one
+    assert "exploit" not in kinds(store, sweep)
