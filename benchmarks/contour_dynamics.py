@@ -90,7 +90,8 @@ def run(rule: str, seed: int, options: Mapping[str, Any], root: str) -> dict[str
     started, processor = time.perf_counter(), time.process_time()
     training = Training(trial, dataset, device=torch.device("cpu"))
     while training.finished is None:
-        training.advance()
+        metrics = training.advance()
+        print(f"  {rule} seed {seed} epoch {training.step}: F1 {metrics['validation/f1']:.3f}", flush=True)
     taken = time.perf_counter() - started, time.process_time() - processor
     told = {
         "rule": rule,
