@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from service.replicas_config import replicas_config
 from service.settings import Settings
 
 _OBJECT_STORE = 200 * 2**20  # bytes; trials exchange paths and numbers, not arrays
@@ -53,10 +54,16 @@ def programs(settings: Settings) -> list[Program]:
 
 
 def ports(settings: Settings) -> list[tuple[str, int, str]]:
-    """Where these programs will listen: host, port, and the variable that sets the port."""
+    """Where these programs will listen: host, port, and the variable that sets the port.
+
+    Raises:
+        ValueError: the replicas' settings are none.
+    """
     chosen = [(settings.host, settings.port, "SWEEPSERVE_PORT")]
     if not settings.ray_url:
         chosen.append(("127.0.0.1", settings.dashboard_port, "SWEEPSERVE_DASHBOARD_PORT"))
+        if replicas := replicas_config(settings.replicas):
+            chosen.append(("127.0.0.1", replicas.port, "the url in SWEEPSERVE_REPLICAS"))
     if not settings.mlflow_url:
         chosen.append((settings.mlflow_host, settings.mlflow_port, "SWEEPSERVE_MLFLOW_PORT"))
     return chosen

@@ -205,8 +205,12 @@ def _alone(home: Path, address: str) -> Iterator[None]:
 
 
 def _check_ports(settings: Settings) -> None:
+    try:
+        wanted = ports(settings)
+    except ValueError as error:
+        raise CannotStart(str(error)) from None
     with ExitStack() as held:
-        for host, port, variable in ports(settings):
+        for host, port, variable in wanted:
             try:
                 held.enter_context(socket.create_server((host, port)))
             except OSError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.programs import Program, programs
+from service.programs import Program, ports, programs
 from service.settings import Settings
 
 
@@ -25,3 +25,14 @@ def test_only_a_database_that_never_served_is_made_anew(tmp_path: Path, served: 
         mark.touch()
     _mlflow(tmp_path)
     assert database.exists() is served
+
+
+def test_replicas_on_the_embedded_head_have_a_port_of_their_own(tmp_path: Path) -> None:
+    """A stack looks first whether it is free; on a cluster of one's own it is not the stack's business."""
+    replicas = '{"url": "http://127.0.0.1:8101"}'
+    embedded = Settings(home=tmp_path, replicas=replicas)
+    assert ("127.0.0.1", 8101, "the url in SWEEPSERVE_REPLICAS") in ports(embedded)
+    assert 8101 not in [port for _, port, _ in ports(Settings(home=tmp_path, replicas=replicas, ray_url="http://h:1"))]
+    assert 8001 not in [port for _, port, _ in ports(Settings(home=tmp_path))]
+    with pytest.raises(ValueError, match="SWEEPSERVE_REPLICAS: max: need at least min, 3, got 1"):
+        ports(Settings(home=tmp_path, replicas='{"min": 3}'))
