@@ -63,9 +63,9 @@ class Store(Protocol):
         name: str | None = None,
         family: str | None = None,
         limit: int | None = None,
-        before: str | None = None,
+        before: tuple[datetime, str] | None = None,
     ) -> list[Sweep]:
-        """Newest first; `before` is the id after which a page goes on. No states: all."""
+        """Newest first; a page goes on after the one made at this time, of this id. No states: all."""
 
     def move_sweep(
         self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
@@ -104,14 +104,31 @@ class Store(Protocol):
     def trial(self, trial_id: str) -> Trial:
         """The trial of this id."""
 
-    def trials(self, sweep_id: str, *, states: Sequence[TrialState] = ()) -> list[Trial]:
-        """The sweep's trials by number. No states: all."""
+    def trials(
+        self,
+        sweep_id: str,
+        *,
+        states: Sequence[TrialState] = (),
+        limit: int | None = None,
+        after: int | None = None,
+    ) -> list[Trial]:
+        """The sweep's trials by number, those above `after`. No states: all."""
 
     def count_trials(self, sweep_id: str) -> dict[TrialState, int]:
         """How many trials the sweep has in each state; a state without any is left out."""
 
-    def best_trials(self, sweep_id: str, *, mode: Literal["min", "max"], limit: int | None = None) -> list[Trial]:
-        """The sweep's completed trials by their first value, best first; equals by number."""
+    def best_trials(
+        self,
+        sweep_id: str,
+        *,
+        mode: Literal["min", "max"],
+        limit: int | None = None,
+        after: tuple[float, int] | None = None,
+    ) -> list[Trial]:
+        """The sweep's completed trials by their first value, best first; equals by number.
+
+        A page goes on after the place of a trial with this value and number.
+        """
 
     def add_measurement(self, measurement: Measurement, *, checkpoint: str | None = None) -> bool:
         """Keeps what a trial reported and where its newest checkpoint is (event `measurement`).
@@ -144,8 +161,21 @@ class Store(Protocol):
         What a trial has exploited at that step already stays as it is, without an event.
         """
 
-    def measurements(self, sweep_id: str, *, trial_id: str | None = None) -> list[Measurement]:
-        """By the trials' numbers, then by step."""
+    def measurements(
+        self,
+        sweep_id: str,
+        *,
+        trial_id: str | None = None,
+        limit: int | None = None,
+        after: tuple[str, int] | None = None,
+    ) -> list[Measurement]:
+        """By the trials' numbers, then by step; a page goes on after this trial's step."""
+
+    def curves(self, sweep_id: str, trial_ids: Sequence[str], *, points: int | None = None) -> list[Measurement]:
+        """The measurements of these trials, by number, then by step.
+
+        `points`: at most so many of each trial, evenly spaced back from its last step.
+        """
 
     def add_model_version(
         self,
@@ -167,8 +197,8 @@ class Store(Protocol):
                 trial's weights have been removed.
         """
 
-    def model_versions(self, name: str) -> list[ModelVersion]:
-        """Newest first; empty where the model does not exist."""
+    def model_versions(self, name: str, *, limit: int | None = None, before: int | None = None) -> list[ModelVersion]:
+        """Newest first, those below `before`; empty where the model does not exist."""
 
     def champion(self, name: str) -> ModelVersion:
         """The version that answers in the name of the model."""
@@ -183,11 +213,13 @@ class Store(Protocol):
             Conflict: there was no other champion.
         """
 
-    def promotions(self, name: str) -> list[Promotion]:
-        """Every change of the model's champion, newest first; empty where the model does not exist."""
+    def promotions(self, name: str, *, limit: int | None = None, before: int | None = None) -> list[Promotion]:
+        """The changes of the model's champion, newest first, those below `before`; empty where there is no model."""
 
-    def models(self) -> list[ModelVersion]:
-        """The champion of every model, by name."""
+    def models(
+        self, *, family: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> list[ModelVersion]:
+        """The champion of every model, by name, from the one after this name on; of a family those it came from."""
 
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         """Tells watchers how far some long preparation is (event `progress`)."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -101,7 +102,7 @@ class MemoryStore:
         name: str | None = None,
         family: str | None = None,
         limit: int | None = None,
-        before: str | None = None,
+        before: tuple[datetime, str] | None = None,
     ) -> list[Sweep]:
         with self._lock:
             found = [
@@ -112,8 +113,7 @@ class MemoryStore:
                 and family in (None, sweep.spec.get("family"))
             ]
             if before is not None:
-                last = _age(self.sweep(before))
-                found = [sweep for sweep in found if _age(sweep) < last]
+                found = [sweep for sweep in found if _age(sweep) < before]
             return [_copied(sweep) for sweep in found[:limit]]
 
     def move_sweep(
@@ -176,23 +176,43 @@ class MemoryStore:
                 raise NotFound(f"there is no trial {trial_id!r}")
             return _copied(self._trials[trial_id])
 
-    def trials(self, sweep_id: str, *, states: Sequence[TrialState] = ()) -> list[Trial]:
+    def trials(
+        self,
+        sweep_id: str,
+        *,
+        states: Sequence[TrialState] = (),
+        limit: int | None = None,
+        after: int | None = None,
+    ) -> list[Trial]:
         with self._lock:
             self.sweep(sweep_id)
             found = [
                 _copied(trial)
                 for trial in self._trials.values()
-                if trial.sweep_id == sweep_id and (not states or trial.state in states)
+                if trial.sweep_id == sweep_id
+                and (not states or trial.state in states)
+                and (after is None or trial.number > after)
             ]
-            return sorted(found, key=lambda trial: trial.number)
+            return sorted(found, key=lambda trial: trial.number)[:limit]
 
     def count_trials(self, sweep_id: str) -> dict[TrialState, int]:
         return dict(Counter(trial.state for trial in self.trials(sweep_id)))
 
-    def best_trials(self, sweep_id: str, *, mode: Literal["min", "max"], limit: int | None = None) -> list[Trial]:
+    def best_trials(
+        self,
+        sweep_id: str,
+        *,
+        mode: Literal["min", "max"],
+        limit: int | None = None,
+        after: tuple[float, int] | None = None,
+    ) -> list[Trial]:
         sign = -1 if mode == "max" else 1
-        completed = self.trials(sweep_id, states=[TrialState.COMPLETED])
-        return sorted(completed, key=lambda trial: sign * _value(trial))[:limit]
+        ranked = sorted(
+            (sign * _value(trial), trial.number, trial)
+            for trial in self.trials(sweep_id, states=[TrialState.COMPLETED])
+        )
+        place = (sign * after[0], after[1]) if after is not None else (-math.inf, -1)
+        return [trial for *own, trial in ranked if tuple(own) > place][:limit]
 
     def add_measurement(self, measurement: Measurement, *, checkpoint: str | None = None) -> bool:
         with self._lock:
@@ -250,14 +270,30 @@ class MemoryStore:
                 self._trials[trial.id] = _copied(trial.exploited(exploit))
                 self._append(sweep_id, "exploit", as_data(exploit), at)
 
-    def measurements(self, sweep_id: str, *, trial_id: str | None = None) -> list[Measurement]:
+    def measurements(
+        self,
+        sweep_id: str,
+        *,
+        trial_id: str | None = None,
+        limit: int | None = None,
+        after: tuple[str, int] | None = None,
+    ) -> list[Measurement]:
         with self._lock:
+            place = (self.trial(after[0]).number, after[1]) if after is not None else (-1, 0)
             numbers = {trial.id: trial.number for trial in self.trials(sweep_id)}
             if trial_id is not None:
                 self.trial(trial_id)
                 numbers = {name: number for name, number in numbers.items() if name == trial_id}
             found = [_copied(one) for one in self._measurements.values() if one.trial_id in numbers]
-            return sorted(found, key=lambda one: (numbers[one.trial_id], one.step))
+            found = [one for one in found if (numbers[one.trial_id], one.step) > place]
+            return sorted(found, key=lambda one: (numbers[one.trial_id], one.step))[:limit]
+
+    def curves(self, sweep_id: str, trial_ids: Sequence[str], *, points: int | None = None) -> list[Measurement]:
+        with self._lock:
+            found = [one for one in self.measurements(sweep_id) if one.trial_id in trial_ids]
+            last = {name: self._trials[name].step for name in trial_ids if name in self._trials}
+            stride = {name: math.ceil(step / points) if points is not None else 1 for name, step in last.items()}
+            return [one for one in found if (last[one.trial_id] - one.step) % stride[one.trial_id] == 0]
 
     def add_model_version(
         self,
@@ -296,9 +332,10 @@ class MemoryStore:
             self._promoted(added, kind="registered", at=at)
             return added
 
-    def model_versions(self, name: str) -> list[ModelVersion]:
+    def model_versions(self, name: str, *, limit: int | None = None, before: int | None = None) -> list[ModelVersion]:
         with self._lock:
-            return self._models.get(name, [])[::-1]
+            found = self._models.get(name, [])[::-1]
+            return [version for version in found if before is None or version.version < before][:limit]
 
     def champion(self, name: str) -> ModelVersion:
         with self._lock:
@@ -321,9 +358,10 @@ class MemoryStore:
                 raise Conflict(f"model {name!r} had no other champion before version {champion.version}")
             return self._promoted(self._version(name, versions[-2]), kind="rolled back", at=at, by=by, reason=reason)
 
-    def promotions(self, name: str) -> list[Promotion]:
+    def promotions(self, name: str, *, limit: int | None = None, before: int | None = None) -> list[Promotion]:
         with self._lock:
-            return self._promotions.get(name, [])[::-1]
+            found = self._promotions.get(name, [])[::-1]
+            return [promotion for promotion in found if before is None or promotion.number < before][:limit]
 
     def _version(self, name: str, number: int) -> ModelVersion:
         for version in self._models[name]:
@@ -337,9 +375,17 @@ class MemoryStore:
         self._append(version.sweep_id, "model", {**as_data(version), "promotion": len(known)}, known[-1].at)
         return known[-1]
 
-    def models(self) -> list[ModelVersion]:
+    def models(
+        self, *, family: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> list[ModelVersion]:
         with self._lock:
-            return [self.champion(name) for name, versions in sorted(self._models.items()) if versions]
+            found = [self.champion(name) for name, versions in sorted(self._models.items()) if versions]
+            return [
+                champion
+                for champion in found
+                if (after is None or champion.name > after)
+                and family in (None, self._sweeps[champion.sweep_id].spec.get("family"))
+            ][:limit]
 
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         with self._lock:

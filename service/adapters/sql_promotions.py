@@ -18,10 +18,12 @@ def lock(connection: Connection, name: str) -> None:
     connection.execute(select(sweeps.c.id).where(sweeps.c.name == name).order_by(sweeps.c.id).with_for_update())
 
 
-def of(connection: Connection, name: str) -> list[Promotion]:
+def of(connection: Connection, name: str, *, limit: int | None = None, before: int | None = None) -> list[Promotion]:
     """A model's promotions, newest first."""
     query = select(promotions).where(promotions.c.name == name).order_by(promotions.c.number.desc())
-    return [Promotion(**row) for row in connection.execute(query).mappings()]
+    if before is not None:
+        query = query.where(promotions.c.number < before)
+    return [Promotion(**row) for row in connection.execute(query.limit(limit)).mappings()]
 
 
 def champion(connection: Connection, name: str) -> ModelVersion:

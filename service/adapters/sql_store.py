@@ -18,24 +18,20 @@ from typing import Any, Literal
 from sqlalchemy import (
     Connection,
     Engine,
-    RowMapping,
-    Select,
     case,
     delete,
     func,
     insert,
-    literal,
     make_url,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
-from service.adapters import migrations, sql_checkpoints, sql_measurements, sql_promotions
+from service.adapters import migrations, sql_checkpoints, sql_measurements, sql_promotions, sql_reading
 from service.adapters.sql_census import census
 from service.adapters.sql_engine import make_engine, reading, writing
-from service.adapters.sql_tables import claims, events, leases, measurements, model_versions, promotions, sweeps, trials
+from service.adapters.sql_tables import claims, events, leases, measurements, model_versions, sweeps, trials
 from service.domain import (
     Census,
     Claim,
@@ -55,9 +51,6 @@ from service.domain import (
     as_data,
     standing,
 )
-
-_SWEEP = [sweeps.c[field.name] for field in fields(Sweep)]
-_TRIAL = [trials.c[field.name] for field in fields(Trial)]
 
 
 class SqlStore:
@@ -124,7 +117,7 @@ class SqlStore:
 
     def sweep(self, sweep_id: str) -> Sweep:
         with self._read() as connection:
-            return _sweep(connection, sweep_id)
+            return sql_reading.sweep(connection, sweep_id)
 
     def sweeps(
         self,
@@ -133,49 +126,40 @@ class SqlStore:
         name: str | None = None,
         family: str | None = None,
         limit: int | None = None,
-        before: str | None = None,
+        before: tuple[datetime, str] | None = None,
     ) -> list[Sweep]:
-        query = select(*_SWEEP).order_by(sweeps.c.created_at.desc(), sweeps.c.id.desc()).limit(limit)
-        if states:
-            query = query.where(sweeps.c.state.in_(states))
-        if name is not None:
-            query = query.where(sweeps.c.name == name)
-        if family is not None:
-            query = query.where(sweeps.c.family == family)
         with self._read() as connection:
-            if before is not None:
-                last = _sweep(connection, before)
-                page = tuple_(literal(last.created_at, sweeps.c.created_at.type), last.id)
-                query = query.where(tuple_(sweeps.c.created_at, sweeps.c.id) < page)
-            return [Sweep(**row) for row in connection.execute(query).mappings()]
+            return sql_reading.list_sweeps(
+                connection, states=states, name=name, family=family, limit=limit, before=before
+            )
 
     def move_sweep(
         self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
     ) -> Sweep:
         with self._write() as connection:
-            sweep = _sweep(connection, sweep_id, lock=True)
+            sweep = sql_reading.sweep(connection, sweep_id, lock=True)
             if seen is not None and (seen.attempt, seen.revision) != (sweep.attempt, sweep.revision):
                 raise Conflict(f"sweep {sweep_id} has another driver or spec by now")
             moved = sweep.to(state, at=at, reason=reason)
             changes = {name: new for name, new in _row(moved).items() if new != getattr(sweep, name)}
             connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
             _append(connection, sweep_id, "sweep", {"state": moved.state.value, "reason": moved.reason}, at)
-            return _sweep(connection, sweep_id)
+            return sql_reading.sweep(connection, sweep_id)
 
     def change_spec(self, sweep_id: str, spec: Mapping[str, Any], *, seen: Sweep, at: datetime) -> Sweep:
         with self._write() as connection:
-            sweep = _sweep(connection, sweep_id, lock=True)
+            sweep = sql_reading.sweep(connection, sweep_id, lock=True)
             if sweep.revision != seen.revision or sweep.state is SweepState.DELETING:
                 raise Conflict(f"sweep {sweep_id} has been changed meanwhile")
             changes = {"spec": spec, "revision": sweep.revision + 1}
             connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
             data = {"state": sweep.state.value, "reason": sweep.reason, "spec": spec}
             _append(connection, sweep_id, "sweep", data, at)
-            return _sweep(connection, sweep_id)
+            return sql_reading.sweep(connection, sweep_id)
 
     def delete_sweep(self, sweep_id: str) -> None:
         with self._write() as connection:
-            _sweep(connection, sweep_id, lock=True)
+            sql_reading.sweep(connection, sweep_id, lock=True)
             of_sweep = select(trials.c.id).where(trials.c.sweep_id == sweep_id)
             connection.execute(delete(measurements).where(measurements.c.trial_id.in_(of_sweep)))
             names = connection.scalars(
@@ -184,12 +168,12 @@ class SqlStore:
             for table in (model_versions, events, trials, claims):
                 connection.execute(delete(table).where(table.c.sweep_id == sweep_id))
             for name in names:
-                sql_promotions.keep_only(connection, name, _versions(connection, name))
+                sql_promotions.keep_only(connection, name, sql_reading.versions(connection, name))
             connection.execute(delete(sweeps).where(sweeps.c.id == sweep_id))
 
     def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
         with self._write() as connection:
-            sweep = _sweep(connection, sweep_id, lock=True)
+            sweep = sql_reading.sweep(connection, sweep_id, lock=True)
             if after not in (None, sweep.attempt):
                 raise Conflict(f"sweep {sweep_id} has had {sweep.attempt} attempts, not {after}")
             died = sweep.state is not SweepState.QUEUED
@@ -199,7 +183,7 @@ class SqlStore:
 
     def add_trial(self, trial: Trial) -> None:
         with self._write() as connection:
-            _sweep(connection, trial.sweep_id, lock=True)
+            sql_reading.sweep(connection, trial.sweep_id, lock=True)
             if connection.scalar(select(trials.c.id).where(trials.c.id == trial.id)) is not None:
                 return
             try:
@@ -210,30 +194,34 @@ class SqlStore:
 
     def trial(self, trial_id: str) -> Trial:
         with self._read() as connection:
-            return _trial(connection, trial_id)
+            return sql_reading.trial(connection, trial_id)
 
-    def trials(self, sweep_id: str, *, states: Sequence[TrialState] = ()) -> list[Trial]:
-        query = select(*_TRIAL).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number)
-        if states:
-            query = query.where(trials.c.state.in_(states))
+    def trials(
+        self,
+        sweep_id: str,
+        *,
+        states: Sequence[TrialState] = (),
+        limit: int | None = None,
+        after: int | None = None,
+    ) -> list[Trial]:
         with self._read() as connection:
-            return [Trial(**row) for row in _rows(connection, query, sweep_id)]
+            return sql_reading.list_trials(connection, sweep_id, states=states, limit=limit, after=after)
 
     def count_trials(self, sweep_id: str) -> dict[TrialState, int]:
         query = select(trials.c.state, func.count()).where(trials.c.sweep_id == sweep_id).group_by(trials.c.state)
         with self._read() as connection:
-            return {row["state"]: row["count"] for row in _rows(connection, query, sweep_id)}
+            return {row["state"]: row["count"] for row in sql_reading.rows(connection, query, sweep_id)}
 
-    def best_trials(self, sweep_id: str, *, mode: Literal["min", "max"], limit: int | None = None) -> list[Trial]:
-        order = trials.c["value"].desc() if mode == "max" else trials.c["value"].asc()
-        query = (
-            select(*_TRIAL)
-            .where(trials.c.sweep_id == sweep_id, trials.c.state == TrialState.COMPLETED)
-            .order_by(order, trials.c.number)
-            .limit(limit)
-        )
+    def best_trials(
+        self,
+        sweep_id: str,
+        *,
+        mode: Literal["min", "max"],
+        limit: int | None = None,
+        after: tuple[float, int] | None = None,
+    ) -> list[Trial]:
         with self._read() as connection:
-            return [Trial(**row) for row in _rows(connection, query, sweep_id)]
+            return sql_reading.best_trials(connection, sweep_id, mode=mode, limit=limit, after=after)
 
     def add_measurement(self, measurement: Measurement, *, checkpoint: str | None = None) -> bool:
         with self._write() as connection:
@@ -242,7 +230,7 @@ class SqlStore:
     def forget_checkpoint(self, trial_id: str) -> bool:
         with self._write() as connection:
             _lock_sweep_of(connection, trial_id)
-            trial = _trial(connection, trial_id)
+            trial = sql_reading.trial(connection, trial_id)
             if trial.over and trial.weights == "kept" and not sql_checkpoints.needed(connection, trial_id):
                 connection.execute(update(trials).where(trials.c.id == trial_id).values(checkpoint=""))
                 return True
@@ -259,16 +247,16 @@ class SqlStore:
     ) -> Trial:
         with self._write() as connection:
             _lock_sweep_of(connection, trial_id)
-            ended = _trial(connection, trial_id).to(state, at=at, reason=reason, values=values)
+            ended = sql_reading.trial(connection, trial_id).to(state, at=at, reason=reason, values=values)
             connection.execute(update(trials).where(trials.c.id == trial_id).values(_trial_row(ended)))
             _append(connection, ended.sweep_id, "trial", as_data(ended), at)
             return ended
 
     def add_exploits(self, sweep_id: str, exploits: Sequence[Exploit], *, at: datetime) -> None:
         with self._write() as connection:
-            _sweep(connection, sweep_id, lock=True)
+            sql_reading.sweep(connection, sweep_id, lock=True)
             for exploit in exploits:
-                trial = _trial(connection, exploit.trial_id)
+                trial = sql_reading.trial(connection, exploit.trial_id)
                 if trial.sweep_id != sweep_id:
                     raise NotFound(f"there is no trial {trial.id!r} in sweep {sweep_id}")
                 if any(one.step == exploit.step for one in trial.exploits):
@@ -277,20 +265,20 @@ class SqlStore:
                 connection.execute(update(trials).where(trials.c.id == trial.id).values(row))
                 _append(connection, sweep_id, "exploit", as_data(exploit), at)
 
-    def measurements(self, sweep_id: str, *, trial_id: str | None = None) -> list[Measurement]:
-        query = (
-            select(measurements)
-            .join(trials)
-            .where(trials.c.sweep_id == sweep_id)
-            .order_by(trials.c.number, measurements.c.step)
-        )
-        if trial_id is not None:
-            query = query.where(trials.c.id == trial_id)
+    def measurements(
+        self,
+        sweep_id: str,
+        *,
+        trial_id: str | None = None,
+        limit: int | None = None,
+        after: tuple[str, int] | None = None,
+    ) -> list[Measurement]:
         with self._read() as connection:
-            found = [Measurement(**row) for row in _rows(connection, query, sweep_id)]
-            if not found and trial_id is not None:
-                _trial(connection, trial_id)
-            return found
+            return sql_reading.list_measurements(connection, sweep_id, trial_id=trial_id, limit=limit, after=after)
+
+    def curves(self, sweep_id: str, trial_ids: Sequence[str], *, points: int | None = None) -> list[Measurement]:
+        with self._read() as connection:
+            return sql_reading.curves(connection, sweep_id, trial_ids, points=points)
 
     def add_model_version(
         self,
@@ -305,9 +293,9 @@ class SqlStore:
     ) -> ModelVersion:
         with self._write() as connection:
             sql_promotions.lock(connection, name)  # sweeps of one name offer versions at once
-            _sweep(connection, sweep_id, lock=True)
-            trial = _trial(connection, trial_id)
-            known = _versions(connection, name)
+            sql_reading.sweep(connection, sweep_id, lock=True)
+            trial = sql_reading.trial(connection, trial_id)
+            known = sql_reading.versions(connection, name)
             for version in known:
                 if version.trial_id == trial_id:
                     return version
@@ -330,9 +318,9 @@ class SqlStore:
             _promote(connection, added, number=promoted + 1, kind="registered", at=at)
             return added
 
-    def model_versions(self, name: str) -> list[ModelVersion]:
+    def model_versions(self, name: str, *, limit: int | None = None, before: int | None = None) -> list[ModelVersion]:
         with self._read() as connection:
-            return _versions(connection, name)
+            return sql_reading.versions(connection, name, limit=limit, before=before)
 
     def champion(self, name: str) -> ModelVersion:
         with self._read() as connection:
@@ -345,7 +333,7 @@ class SqlStore:
             if version == champion.version:
                 return before[0]
             number = len(before) + 1
-            chosen = _version(connection, name, version)
+            chosen = sql_reading.version(connection, name, version)
             return _promote(connection, chosen, number=number, kind="promoted", at=at, by=by, reason=reason)
 
     def roll_back(self, name: str, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
@@ -356,23 +344,18 @@ class SqlStore:
             if len(versions) < 2:
                 raise Conflict(f"model {name!r} had no other champion before version {champion.version}")
             number = len(before) + 1
-            chosen = _version(connection, name, versions[-2])
+            chosen = sql_reading.version(connection, name, versions[-2])
             return _promote(connection, chosen, number=number, kind="rolled back", at=at, by=by, reason=reason)
 
-    def promotions(self, name: str) -> list[Promotion]:
+    def promotions(self, name: str, *, limit: int | None = None, before: int | None = None) -> list[Promotion]:
         with self._read() as connection:
-            return sql_promotions.of(connection, name)
+            return sql_promotions.of(connection, name, limit=limit, before=before)
 
-    def models(self) -> list[ModelVersion]:
-        newest = select(promotions.c.name, func.max(promotions.c.number)).group_by(promotions.c.name)
-        chosen = select(promotions.c.name, promotions.c.version)
-        chosen = chosen.where(tuple_(promotions.c.name, promotions.c.number).in_(newest))
-        champion = tuple_(model_versions.c.name, model_versions.c.version).in_(chosen)
+    def models(
+        self, *, family: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> list[ModelVersion]:
         with self._read() as connection:
-            champions = [
-                ModelVersion(**row) for row in connection.execute(select(model_versions).where(champion)).mappings()
-            ]
-        return sorted(champions, key=lambda version: version.name)  # databases differ in how they order texts
+            return sql_reading.champions(connection, family=family, limit=limit, after=after)
 
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         with self._write() as connection:
@@ -406,12 +389,11 @@ class SqlStore:
             .limit(limit)
         )
         with self._read() as connection:
-            return [Event(**row) for row in _rows(connection, query, sweep_id)]
+            return [Event(**row) for row in sql_reading.rows(connection, query, sweep_id)]
 
     def untracked(self) -> list[Sweep]:
-        query = select(*_SWEEP).where(sweeps.c.tracked < sweeps.c.last_event).order_by(sweeps.c.created_at, sweeps.c.id)
         with self._read() as connection:
-            return [Sweep(**row) for row in connection.execute(query).mappings()]
+            return sql_reading.untracked(connection)
 
     def set_tracked(self, sweep_id: str, number: int) -> None:
         with self._write() as connection:
@@ -443,27 +425,12 @@ def _append(connection: Connection, sweep_id: str, kind: EventKind, data: Mappin
     connection.execute(insert(events).values(sweep_id=sweep_id, number=number, at=at, kind=kind, data=data))
 
 
-def _sweep(connection: Connection, sweep_id: str, *, lock: bool = False) -> Sweep:
-    query = select(*_SWEEP).where(sweeps.c.id == sweep_id)
-    row = connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
-    if row is None:
-        raise NotFound(f"there is no sweep {sweep_id!r}")
-    return Sweep(**row)
-
-
 def _lock_sweep_of(connection: Connection, trial_id: str) -> str:
     of_trial = select(trials.c.sweep_id).where(trials.c.id == trial_id).scalar_subquery()
     sweep_id = connection.scalar(select(sweeps.c.id).where(sweeps.c.id == of_trial).with_for_update())
     if sweep_id is None:
         raise NotFound(f"there is no trial {trial_id!r}")
     return str(sweep_id)
-
-
-def _trial(connection: Connection, trial_id: str) -> Trial:
-    row = connection.execute(select(*_TRIAL).where(trials.c.id == trial_id)).mappings().one_or_none()
-    if row is None:
-        raise NotFound(f"there is no trial {trial_id!r}")
-    return Trial(**row)
 
 
 def _row(sweep: Sweep) -> dict[str, Any]:
@@ -473,26 +440,6 @@ def _row(sweep: Sweep) -> dict[str, Any]:
 def _trial_row(trial: Trial) -> dict[str, Any]:
     row = {field.name: getattr(trial, field.name) for field in fields(trial)}
     return {**row, "value": trial.values[0] if trial.values and trial.state is TrialState.COMPLETED else None}
-
-
-def _rows(connection: Connection, query: Select[Any], sweep_id: str) -> Sequence[RowMapping]:
-    """What belongs to a sweep; only where nothing does is it asked whether the sweep exists."""
-    rows = connection.execute(query).mappings().all()
-    if not rows:
-        _sweep(connection, sweep_id)
-    return rows
-
-
-def _versions(connection: Connection, name: str) -> list[ModelVersion]:
-    query = select(model_versions).where(model_versions.c.name == name).order_by(model_versions.c.version.desc())
-    return [ModelVersion(**row) for row in connection.execute(query).mappings()]
-
-
-def _version(connection: Connection, name: str, number: int) -> ModelVersion:
-    for version in _versions(connection, name):
-        if version.version == number:
-            return version
-    raise NotFound(f"there is no version {number} of model {name!r}")
 
 
 def _promote(connection: Connection, version: ModelVersion, *, number: int, **promotion: Any) -> Promotion:

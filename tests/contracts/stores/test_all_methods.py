@@ -17,7 +17,8 @@ from tests.contracts.store_samples import NOW, add_sweep, add_trial, kinds, offe
     "call",
     [
         lambda store: store.sweep("none"),
-        lambda store: store.sweeps(before="none"),
+        lambda store: store.measurements("known", after=("none", 1)),
+        lambda store: store.curves("none", []),
         lambda store: store.move_sweep("none", SweepState.RUNNING, at=NOW),
         lambda store: store.count_attempt("none"),
         lambda store: store.change_spec("none", {}, seen=store.sweep("known"), at=NOW),

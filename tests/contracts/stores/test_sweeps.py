@@ -39,12 +39,16 @@ def test_sweeps_are_listed_newest_first_and_by_pages(store: Store) -> None:
     """Sweeps of the same moment are told apart by id, so that no page repeats or skips one."""
     for number in range(5):
         add_sweep(store, f"sweep{number}", age=number // 2)
-    everything = [sweep.id for sweep in store.sweeps()]
+    sweeps = store.sweeps()
+    everything = [sweep.id for sweep in sweeps]
+    places = [(sweep.created_at, sweep.id) for sweep in sweeps]
     assert everything == ["sweep1", "sweep0", "sweep3", "sweep2", "sweep4"]
     assert [sweep.id for sweep in store.sweeps(limit=2)] == everything[:2]
-    assert [sweep.id for sweep in store.sweeps(limit=2, before=everything[1])] == everything[2:4]
-    assert [sweep.id for sweep in store.sweeps(limit=2, before=everything[3])] == everything[4:]
-    assert store.sweeps(before=everything[4]) == []
+    assert [sweep.id for sweep in store.sweeps(limit=2, before=places[1])] == everything[2:4]
+    store.delete_sweep(everything[3])
+    add_sweep(store, "new", age=-1)
+    assert [sweep.id for sweep in store.sweeps(limit=2, before=places[3])] == everything[4:]
+    assert store.sweeps(before=places[4]) == []
 
 
 def test_sweeps_are_found_by_state_and_name(store: Store) -> None:
