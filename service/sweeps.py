@@ -1,4 +1,4 @@
-"""What sweeps found: their leaderboards, and the champions that they make."""
+"""What sweeps found: their best trials, and the champions that these make."""
 
 from __future__ import annotations
 
@@ -14,22 +14,9 @@ from service.domain import (
     Trial,
     TrialState,
 )
-from service.points import Result, ranked
 from service.ports import Store
 
 logger = logging.getLogger(__name__)
-
-
-def leaderboard(store: Store, sweep_id: str, *, limit: int | None = None) -> list[Result]:
-    """The results of the sweep's points by its first objective, best first; equals by number."""
-    spec = store.sweep(sweep_id).spec
-    modes = [objective["mode"] for objective in spec["objectives"]]
-    aggregate = spec["search"].get("aggregate", "mean")
-    if len(modes) == spec["search"].get("repeats", 1) == 1:  # the database knows their order
-        found = store.best_trials(sweep_id, mode=modes[0], limit=limit)
-    else:
-        found = store.trials(sweep_id, states=[TrialState.COMPLETED])
-    return ranked(found, modes=modes, aggregate=aggregate)[:limit]
 
 
 def best_trials(store: Store, sweep_id: str, *, limit: int | None = None) -> list[Trial]:

@@ -131,21 +131,22 @@ class Search:
         """The point has no value: it failed, or was stopped."""
         self._end(number, OptunaState.FAIL)
 
-    def importances(self) -> dict[str, float]:
-        """The share in the spread of the first objective, largest first, of each parameter that is active everywhere.
+    def importances(self, objective: int = 0) -> dict[str, float]:
+        """The share in the spread of an objective, largest first, of each parameter that is active everywhere.
 
         Empty where it cannot be told: too few completed points, or too much alike.
         """
         completed = self._study.get_trials(deepcopy=False, states=[OptunaState.COMPLETE])
-        if len(completed) < ENOUGH or len({_first(trial) for trial in completed}) < 2:
+        if len(completed) < ENOUGH or len({float(trial.values[objective]) for trial in completed}) < 2:
             return {}
         always = [name for name in self._space if all(name in trial.params for trial in completed)]
         if not always:
             return {}
+        sign = 1.0 if self._spec.objectives[objective].mode == "max" else -1.0
         with warnings.catch_warnings():  # that it asks what makes the target low, which is what we give it
             warnings.simplefilter("ignore", UserWarning)
             shares = optuna.importance.get_param_importances(
-                self._study, params=always, target=lambda trial: -self._sign * _first(trial)
+                self._study, params=always, target=lambda trial: -sign * float(trial.values[objective])
             )
         return {name: float(share) for name, share in shares.items()}
 
@@ -218,10 +219,6 @@ class Search:
         trial = self._running[number] = self._study.ask()
         for name in point:
             suggest(trial, name, self._space[name])
-
-
-def _first(trial: optuna.trial.FrozenTrial) -> float:
-    return float(trial.values[0])
 
 
 def _planned(spec: SweepSpec) -> Callable[[int], dict[str, Any] | None]:

@@ -10,7 +10,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, RowMapping, Select, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, literal, select, tuple_
 
 from service.adapters.sql_tables import measurements, model_versions, promotions, sweeps, trials
 from service.domain import Measurement, ModelVersion, NotFound, Sweep, SweepState, Trial, TrialState
@@ -141,7 +141,7 @@ def champions(
     newest = select(promotions.c.name, func.max(promotions.c.number)).group_by(promotions.c.name)
     chosen = select(promotions.c.name, promotions.c.version)
     chosen = chosen.where(tuple_(promotions.c.name, promotions.c.number).in_(newest))
-    name = model_versions.c.name
+    name: ColumnElement[str] = model_versions.c.name
     if connection.dialect.name == "postgresql":
         name = name.collate("C")  # by the characters' numbers, as Python and SQLite do
     query = select(model_versions).order_by(name).limit(limit)

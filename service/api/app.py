@@ -26,12 +26,14 @@ from service.api.observing import Observing
 from service.api.openapi import openapi
 from service.api.parts import ModelParts, Parts
 from service.api.problems import handle_errors
-from service.api.routes import answers, audit, datasets, families, health, inference, models, submission, verbs
+from service.api.routes import answers, audit, datasets, families, health, inference, models, results, submission, verbs
 from service.api.routes import metrics as metrics_routes
 from service.api.routes import sweeps as sweep_routes
 from service.api.strict_json import StrictJSON
+from service.api.versions import handle_versions
 from service.domain import ServiceError
 from service.inference.predictor import Predictors
+from service.leaderboards import Leaderboards
 from service.leadership import Leader
 from service.ports import Clock, Launcher, Store, Tracker
 from service.reconciler import reconcile
@@ -104,6 +106,7 @@ def create_app(
         predictors=predictors,
         replicas=replicas,
         metrics=metrics,
+        leaderboards=Leaderboards(store),
         loops=loops,
     )
     app.state.models = ModelParts(store=store, settings=settings, predictors=predictors)
@@ -115,6 +118,7 @@ def create_app(
         submission,
         verbs,
         sweep_routes,
+        results,
         models,
         families,
         datasets,
@@ -125,6 +129,7 @@ def create_app(
         app.include_router(resource.router)
     app.add_api_route("/", _front_door, include_in_schema=False)
     handle_errors(app)
+    handle_versions(app)
     # The last one is asked first.
     app.add_middleware(Auditing, access=access, clock=clock)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

@@ -9,6 +9,11 @@ from service.domain import Sweep, SweepState
 from service.reconciler import waiting_for
 
 
+def version_of(here: Parts, sweep: Sweep) -> tuple[object, ...]:
+    """What `detail` depends on, without most of it: all that happens in a sweep is an event."""
+    return sweep.last_event, sweep.tracked, _waiting(here, sweep), here.tracker.url(sweep)
+
+
 def detail(here: Parts, sweep: Sweep) -> SweepDetail:
     """The sweep, how far it is, and the best that it found."""
     best = sweeps.best_trials(here.store, sweep.id, limit=1)
@@ -17,9 +22,13 @@ def detail(here: Parts, sweep: Sweep) -> SweepDetail:
         spec=sweep.spec,
         counts=here.store.count_trials(sweep.id),
         best=TrialView.model_validate(best[0]) if best else None,
-        waiting=here.settings.disk.shortage
-        if sweep.state is SweepState.RUNNING
-        else waiting_for(here.store, sweep, max_running_sweeps=here.settings.max_running_sweeps),
+        waiting=_waiting(here, sweep),
         mlflow_url=here.tracker.url(sweep),
         tracked=sweep.tracked,
     )
+
+
+def _waiting(here: Parts, sweep: Sweep) -> str:
+    if sweep.state is SweepState.RUNNING:
+        return here.settings.disk.shortage
+    return waiting_for(here.store, sweep, max_running_sweeps=here.settings.max_running_sweeps)

@@ -13,6 +13,7 @@ from service.access import Access
 from service.api.background import Loop
 from service.api.forwarding import Replicas
 from service.inference.predictor import Predictors
+from service.leaderboards import Leaderboards
 from service.ports import Clock, Launcher, Store, Tracker
 from service.settings import Settings
 
@@ -40,6 +41,7 @@ class Parts:
     replicas: Replicas | None
     """They answer about models instead of this process."""
     metrics: CollectorRegistry
+    leaderboards: Leaderboards
     loops: tuple[Loop, ...]
     """What goes on in the background."""
 

@@ -135,43 +135,23 @@ class Preview(View):
     """Trials that these nodes hold at a time, when they have nothing else to do."""
 
 
-class Sweeps(View):
-    """A page of sweeps, newest first."""
+class Page(View):
+    """Base of all lists that are read page by page."""
 
-    sweeps: list[SweepView]
     next_page_token: str | None
     """`page_token` of the next page; null: this is the last one."""
 
 
-class Trials(View):
-    """The trials of a sweep, by number or by rank."""
+class Sweeps(Page):
+    """A page of sweeps, newest first."""
+
+    sweeps: list[SweepView]
+
+
+class Trials(Page):
+    """A page of a sweep's trials, by number."""
 
     trials: list[TrialView]
-
-
-class PointView(View):
-    """A point of a sweep and what its completed trials came to: numbers one an objective, in the spec's order."""
-
-    number: int
-    """Of its first trial."""
-    point: Mapping[str, Any]
-    """The searched settings, by dotted name."""
-    values: tuple[Number, ...]
-    """What it is compared by: the mean or the best of its trials, as `spec.search.aggregate` says."""
-    mean: tuple[Number, ...]
-    standard_deviation: tuple[Number, ...] | None
-    """Of a sample (n - 1); null: only one trial has completed."""
-    best: tuple[Number, ...]
-    front: int
-    """1: the Pareto front, which no point beats in everything; 2: only points of the first one do; and so on."""
-    trials: list[TrialView]
-    """The completed ones, by repeat."""
-
-
-class Leaderboard(View):
-    """The points of a sweep by merit, best first."""
-
-    points: list[PointView]
 
 
 class MeasurementView(View):
@@ -185,8 +165,8 @@ class MeasurementView(View):
     """By name, `validation/accuracy`."""
 
 
-class Measurements(View):
-    """What the trials of a sweep reported, by trial and step."""
+class Measurements(Page):
+    """A page of what the trials of a sweep reported, by trial and step."""
 
     measurements: list[MeasurementView]
 
@@ -249,8 +229,8 @@ class Datasets(View):
     datasets: list[DatasetView]
 
 
-class Models(View):
-    """The champion of each model, by name."""
+class Models(Page):
+    """A page of the champions of all models, by name."""
 
     models: list[ModelView]
 
@@ -267,8 +247,8 @@ class EngineView(View):
     """Of each engine: why it cannot run the model, or how long it took."""
 
 
-class ModelVersions(View):
-    """The versions of a model, newest first; the champion answers."""
+class ModelVersions(Page):
+    """A page of the versions of a model, newest first; the champion answers."""
 
     name: str
     champion: int
@@ -292,8 +272,8 @@ class PromotionView(View):
     reason: str
 
 
-class Promotions(View):
-    """Every change of a model's champion, newest first."""
+class Promotions(Page):
+    """A page of the changes of a model's champion, newest first."""
 
     promotions: list[PromotionView]
 
@@ -327,7 +307,7 @@ class DeedView(View):
     """Of the request, as in its `traceparent`."""
 
 
-class Deeds(View):
+class Deeds(Page):
     """A page of what was changed, newest first."""
 
     deeds: list[DeedView]

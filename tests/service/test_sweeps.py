@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from service import sweeps
 from service.adapters.memory import MemoryStore
 from service.domain import ModelVersion, Trial, TrialState
+from service.leaderboards import Leaderboards
 from tests.service.sweep_world import World
 
 LOSS = [{"metric": "validation/loss", "mode": "min"}]
@@ -26,8 +26,8 @@ def test_the_leaderboard_ranks_by_the_objective(world: World) -> None:
     for sweep in (accuracy, loss):
         for number, value in enumerate([0.5, 0.9, 0.1, 0.9]):
             world.trial(sweep, number, value)
-    assert [result.number for result in sweeps.leaderboard(world.store, accuracy.id)] == [1, 3, 0, 2]
-    assert [result.number for result in sweeps.leaderboard(world.store, loss.id, limit=2)] == [2, 0]
+    assert [result.number for result in Leaderboards(world.store).page(accuracy.id)] == [1, 3, 0, 2]
+    assert [result.number for result in Leaderboards(world.store).page(loss.id, limit=2)] == [2, 0]
 
 
 def test_a_better_trial_becomes_champion(world: World) -> None:

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from service.api.forwarding import Forwarded
 from service.api.json_body import json_body
+from service.api.pages import Limit, PageToken, page, place
 from service.api.parts import Asked
 from service.api.unless_gone import ClientGone, unless_gone
+from service.api.versions import VERSIONED, Versioned
 from service.api.views import EngineView, ModelVersions, ModelView, Predictions
 from service.domain import BadImage, TooLarge
 from service.inference.answers import answers
@@ -52,14 +54,19 @@ _BODY = {
 }
 
 
-@router.get("/{name}")
-def get_model(name: str, here: Asked) -> ModelVersions:
-    """The versions of a model, newest first, which of them answers, and what runs those that are in memory."""
+@router.get("/{name}", responses=VERSIONED)
+def get_model(
+    name: str, here: Asked, version: Versioned, limit: Limit = 100, page_token: PageToken = None
+) -> ModelVersions:
+    """A model: which version answers, what runs those that are in memory, and all versions, newest first, in pages."""
+    (before,) = place(page_token, int) or (None,)
     champion = here.store.champion(name)
-    return ModelVersions(
+    known = here.store.model_versions(name, limit=limit + 1, before=before)
+    versions, token = page(known, limit, lambda one: (one.version,))
+    found = ModelVersions(
         name=name,
         champion=champion.version,
-        versions=[ModelView.model_validate(version) for version in here.store.model_versions(name)],
+        versions=[ModelView.model_validate(one) for one in versions],
         loaded=[
             EngineView(
                 version=model.version.version,
@@ -69,7 +76,10 @@ def get_model(name: str, here: Asked) -> ModelVersions:
             )
             for model in here.predictors.loaded(name)
         ],
+        next_page_token=token,
     )
+    version.is_(found.model_dump())
+    return found
 
 
 @router.post("/{name}/predict", response_model=Predictions, openapi_extra={"requestBody": _BODY})

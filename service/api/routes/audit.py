@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Query
-
+from service.api.pages import Limit, PageToken, page, place
 from service.api.parts import Here
 from service.api.views import Deeds, DeedView
 
@@ -15,8 +14,10 @@ router = APIRouter(prefix="/v1/audit", tags=["audit"])
 @router.get("")
 def list_deeds(
     here: Here,
-    before: Annotated[int | None, Query(ge=1, le=2**53, description="Only those with a smaller number")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Limit = 100,
+    page_token: PageToken = None,
 ) -> Deeds:
-    """What was changed through the API and by whom, newest first. Needs the scope `admin`."""
-    return Deeds(deeds=[DeedView.model_validate(deed) for deed in here.access.deeds(limit=limit, before=before)])
+    """What was changed through the API and by whom, newest first, a page at a time. Needs the scope `admin`."""
+    (before,) = place(page_token, int) or (None,)
+    deeds, token = page(here.access.deeds(limit=limit + 1, before=before), limit, lambda deed: (deed.number,))
+    return Deeds(deeds=[DeedView.model_validate(deed) for deed in deeds], next_page_token=token)

@@ -5,27 +5,44 @@ from __future__ import annotations
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
+from service.api.pages import Limit, PageToken, page, place
 from service.api.parts import Here
+from service.api.versions import VERSIONED, Versioned
 from service.api.views import Models, ModelView, Promotions, PromotionView, View
 from service.domain import Promotion
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
-@router.get("")
-def list_models(here: Here) -> Models:
-    """The champion of every model."""
-    return Models(models=[ModelView.model_validate(version) for version in here.store.models()])
+@router.get("", responses=VERSIONED)
+def list_models(
+    here: Here,
+    version: Versioned,
+    family: Annotated[str | None, Query(description="Only models of this model family")] = None,
+    limit: Limit = 100,
+    page_token: PageToken = None,
+) -> Models:
+    """The champion of every model, by name, a page at a time."""
+    (after,) = place(page_token, str) or (None,)
+    champions, token = page(
+        here.store.models(family=family, limit=limit + 1, after=after), limit, lambda one: (one.name,)
+    )
+    found = Models(models=[ModelView.model_validate(champion) for champion in champions], next_page_token=token)
+    version.is_(found.model_dump())
+    return found
 
 
 @router.get("/{name}/promotions")
-def list_promotions(name: str, here: Here) -> Promotions:
-    """Every change of the model's champion, newest first: when, how, by whom and why."""
+def list_promotions(name: str, here: Here, limit: Limit = 100, page_token: PageToken = None) -> Promotions:
+    """The changes of the model's champion, newest first, a page at a time: when, how, by whom and why."""
+    (before,) = place(page_token, int) or (None,)
     here.store.champion(name)
-    return Promotions(promotions=[PromotionView.model_validate(one) for one in here.store.promotions(name)])
+    found = here.store.promotions(name, limit=limit + 1, before=before)
+    promotions, token = page(found, limit, lambda one: (one.number,))
+    return Promotions(promotions=[PromotionView.model_validate(one) for one in promotions], next_page_token=token)
 
 
 class Wish(View):

@@ -2,91 +2,93 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from service import sweeps
-from service.api.details import detail
+from service.api.details import detail, version_of
 from service.api.event_stream import event_stream
+from service.api.pages import MAX_NUMBER, MAX_PAGE, Limit, PageToken, page, place
 from service.api.parts import Here
+from service.api.versions import VERSIONED, Versioned
 from service.api.views import (
     Events,
     EventView,
-    Leaderboard,
     Measurements,
     MeasurementView,
-    PointView,
     SweepDetail,
     Sweeps,
     SweepView,
     Trials,
     TrialView,
 )
-from service.domain import NotFound, Sweep, SweepState, Trial, TrialState
+from service.domain import Sweep, SweepState, TrialState
 
 router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"])
-MAX_PAGE = 1000
-MAX_NUMBER = 2**53
-"""Beyond it JSON's numbers are not exact, and soon those of databases end."""
 _AS_IT_COMES = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter is what nginx asks for
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
-@router.get("")
+@router.get("", responses=VERSIONED)
 def list_sweeps(
     here: Here,
+    version: Versioned,
     state: Annotated[list[SweepState] | None, Query(description="Only these states; may be given many times")] = None,
     name: Annotated[str | None, Query(description="Only sweeps of this name")] = None,
     family: Annotated[str | None, Query(description="Only sweeps of this model family")] = None,
     limit: Limit = 100,
-    page_token: Annotated[str | None, Query(description="The `next_page_token` of the page before")] = None,
+    page_token: PageToken = None,
 ) -> Sweeps:
     """Sweeps, newest first, a page at a time."""
-    try:
-        found = here.store.sweeps(states=state or (), name=name, family=family, limit=limit + 1, before=page_token)
-    except NotFound as error:
-        message = f"need the next_page_token of an earlier answer, got {page_token!r}"
-        raise RequestValidationError([{"loc": ("query", "page_token"), "msg": message}]) from error
-    page = found[:limit]
-    return Sweeps(
-        sweeps=[SweepView.model_validate(sweep) for sweep in page],
-        next_page_token=page[-1].id if len(found) > limit else None,
-    )
+    before = place(page_token, datetime, str)
+    found = here.store.sweeps(states=state or (), name=name, family=family, limit=limit + 1, before=before)
+    version.is_([(sweep.id, sweep.last_event) for sweep in found])
+    sweeps, token = page(found, limit, lambda sweep: (sweep.created_at, sweep.id))
+    return Sweeps(sweeps=[SweepView.model_validate(sweep) for sweep in sweeps], next_page_token=token)
 
 
-@router.get("/{sweep_id}")
-def get_sweep(sweep_id: str, here: Here) -> SweepDetail:
+@router.get("/{sweep_id}", responses=VERSIONED)
+def get_sweep(sweep_id: str, here: Here, version: Versioned) -> SweepDetail:
     """A sweep, how far it is, and the best that it found."""
-    return detail(here, here.store.sweep(sweep_id))
+    sweep = here.store.sweep(sweep_id)
+    version.is_(*version_of(here, sweep))
+    return detail(here, sweep)
 
 
-@router.get("/{sweep_id}/trials")
+@router.get("/{sweep_id}/trials", responses=VERSIONED)
 def list_trials(
     sweep_id: str,
     here: Here,
+    version: Versioned,
     state: Annotated[list[TrialState] | None, Query(description="Only these states; may be given many times")] = None,
+    limit: Limit = 100,
+    page_token: PageToken = None,
 ) -> Trials:
-    """The trials of a sweep, by number."""
-    return _trials(here.store.trials(sweep_id, states=state or ()))
+    """The trials of a sweep, by number, a page at a time."""
+    version.is_(here.store.sweep(sweep_id).last_event)
+    (after,) = place(page_token, int) or (None,)
+    found = here.store.trials(sweep_id, states=state or (), limit=limit + 1, after=after)
+    trials, token = page(found, limit, lambda trial: (trial.number,))
+    return Trials(trials=[TrialView.model_validate(trial) for trial in trials], next_page_token=token)
 
 
-@router.get("/{sweep_id}/leaderboard")
-def get_leaderboard(sweep_id: str, here: Here, limit: Limit = 100) -> Leaderboard:
-    """The points of a sweep that have a completed trial, best first."""
-    found = sweeps.leaderboard(here.store, sweep_id, limit=limit)
-    return Leaderboard(points=[PointView.model_validate(result) for result in found])
-
-
-@router.get("/{sweep_id}/measurements")
+@router.get("/{sweep_id}/measurements", responses=VERSIONED)
 def list_measurements(
-    sweep_id: str, here: Here, trial: Annotated[str | None, Query(description="Only this trial's")] = None
+    sweep_id: str,
+    here: Here,
+    version: Versioned,
+    trial: Annotated[str | None, Query(description="Only this trial's")] = None,
+    limit: Limit = MAX_PAGE,
+    page_token: PageToken = None,
 ) -> Measurements:
-    """What the trials reported after each epoch, by trial and epoch."""
-    found = here.store.measurements(sweep_id, trial_id=trial)
-    return Measurements(measurements=[MeasurementView.model_validate(one) for one in found])
+    """What the trials reported after each epoch, by trial and epoch, a page at a time."""
+    version.is_(here.store.sweep(sweep_id).last_event)
+    after = place(page_token, str, int)
+    found = here.store.measurements(sweep_id, trial_id=trial, limit=limit + 1, after=after)
+    measured, token = page(found, limit, lambda one: (one.trial_id, one.step))
+    return Measurements(measurements=[MeasurementView.model_validate(one) for one in measured], next_page_token=token)
 
 
 @router.get(
@@ -140,7 +142,3 @@ def _log(here: Here, sweep: Sweep, attempt: int) -> str:
         return here.settings.driver_log(sweep.id, attempt).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return here.launcher.logs(sweep.id, attempt) if attempt == sweep.attempt else ""
-
-
-def _trials(trials: list[Trial]) -> Trials:
-    return Trials(trials=[TrialView.model_validate(trial) for trial in trials])

@@ -1,0 +1,84 @@
+"""The points of a sweep by merit, a page at a time, and what they say together."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import replace
+from typing import final
+
+from service.domain import Sweep, TrialState
+from service.points import Mode, Result, ranked
+from service.ports import Store
+
+REMEMBERED = 4
+"""Sweeps whose ranking is kept in memory."""
+
+Place = tuple[int, float, int]
+"""Where a point is: its front, its first value, its number."""
+
+
+@final
+class Leaderboards:
+    """The leaderboards of the sweeps in a store; threads may share them.
+
+    With one objective and no repeats the database knows the order and reads a page alone. Else every completed trial
+    counts for the order: that is kept for as long as no other trial has completed, since one that has stays as it is.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._ranked: OrderedDict[str, tuple[int, list[Result]]] = OrderedDict()
+
+    def version(self, sweep_id: str) -> int:
+        """What a sweep's leaderboard depends on: how many trials have completed."""
+        return self._store.count_trials(sweep_id).get(TrialState.COMPLETED, 0)
+
+    def page(self, sweep_id: str, *, limit: int | None = None, after: Place | None = None) -> list[Result]:
+        """The points after that place, best first: by front, then by the first value; equals by number."""
+        sweep = self._store.sweep(sweep_id)
+        modes = _modes(sweep)
+        if len(modes) == sweep.spec["search"].get("repeats", 1) == 1:
+            place = after[1:] if after is not None else None
+            found = self._store.best_trials(sweep_id, mode=modes[0], limit=limit, after=place)
+            page = ranked(found, modes=modes, aggregate="mean")
+            if not page or after is None:
+                return page
+            earlier = after[0] - (page[0].values[0] == after[1])  # the page's own fronts begin at 1
+            return [replace(one, front=one.front + earlier) for one in page]
+        found_all = self.whole(sweep_id)
+        sign = -1.0 if modes[0] == "max" else 1.0
+
+        def order(place: Place) -> Place:
+            return place[0], sign * place[1], place[2]
+
+        start = bisect_right(found_all, order(after), key=lambda one: order(place_of(one))) if after is not None else 0
+        return found_all[start : None if limit is None else start + limit]
+
+    def whole(self, sweep_id: str) -> list[Result]:
+        """All points, best first."""
+        completed = self.version(sweep_id)
+        with self._lock:
+            known = self._ranked.get(sweep_id)
+        if known is not None and known[0] == completed:
+            return known[1]
+        sweep = self._store.sweep(sweep_id)
+        trials = self._store.trials(sweep_id, states=[TrialState.COMPLETED])
+        found = ranked(trials, modes=_modes(sweep), aggregate=sweep.spec["search"].get("aggregate", "mean"))
+        with self._lock:
+            self._ranked[sweep_id] = len(trials), found
+            self._ranked.move_to_end(sweep_id)
+            while len(self._ranked) > REMEMBERED:
+                self._ranked.popitem(last=False)
+        return found
+
+
+def place_of(result: Result) -> Place:
+    """Where a point is on its leaderboard."""
+    return result.front, result.values[0], result.number
+
+
+def _modes(sweep: Sweep) -> list[Mode]:
+    return [objective["mode"] for objective in sweep.spec["objectives"]]
