@@ -30,6 +30,8 @@ PATIENCE = 300.0
 TIMEOUT = httpx.Timeout(60, connect=5)
 SILENCE = httpx.Timeout(45, connect=5)
 """A stream says something every 15 seconds; one that has said nothing for three times as long is dead."""
+MAX_PAGE = 1000
+"""Of a list; the service gives no more at a time."""
 AWAY = frozenset({429, 502, 503, 504})
 """Statuses of a service, or of a proxy before it, that may answer later."""
 
@@ -119,19 +121,11 @@ class Client:
         return self._send(_path("sweeps", sweep_id, "clone"), changes or {}, key=key)
 
     def sweeps(
-        self, *, states: Sequence[str] = (), name: str | None = None, family: str | None = None, limit: int = 100
+        self, *, states: Sequence[str] = (), name: str | None = None, family: str | None = None, limit: int | None = 100
     ) -> list[Json]:
-        """The newest sweeps, at most `limit`, newest first. No states: all."""
-        found: list[Json] = []
-        filters = {"name": name, "family": family}
-        query: dict[str, Any] = {"state": list(states), **{key: one for key, one in filters.items() if one}}
-        while len(found) < limit:
-            page = self._json("GET", "/v1/sweeps", params={**query, "limit": min(limit - len(found), 1000)})
-            found += page["sweeps"]
-            if page["next_page_token"] is None:
-                break
-            query["page_token"] = page["next_page_token"]
-        return found
+        """The newest sweeps, newest first; at most `limit`, None: all. No states: all."""
+        query = _given(state=list(states), name=name, family=family)
+        return self._pages("sweeps", "/v1/sweeps", query, limit=limit)
 
     def sweep(self, sweep_id: str) -> Json:
         """A sweep, how far it is, and the best that it found."""
@@ -139,16 +133,44 @@ class Client:
 
     def trials(self, sweep_id: str, *, states: Sequence[str] = ()) -> list[Json]:
         """Its trials by number. No states: all."""
-        return self._list("trials", _path("sweeps", sweep_id, "trials"), params={"state": list(states)})
+        return self._pages("trials", _path("sweeps", sweep_id, "trials"), _given(state=list(states)))
 
-    def leaderboard(self, sweep_id: str, *, limit: int = 100) -> list[Json]:
-        """Its points with a completed trial, best first."""
-        return self._list("points", _path("sweeps", sweep_id, "leaderboard"), params={"limit": limit})
+    def leaderboard(self, sweep_id: str, *, limit: int | None = 100) -> list[Json]:
+        """Its points with a completed trial, best first; at most `limit`, None: all."""
+        return self._pages("points", _path("sweeps", sweep_id, "leaderboard"), limit=limit)
+
+    def pareto(self, sweep_id: str) -> list[Json]:
+        """With several objectives: its points that no other one beats in everything, by the first objective."""
+        return self._pages("points", _path("sweeps", sweep_id, "pareto"))
+
+    def importance(self, sweep_id: str, *, objective: str | None = None) -> Json:
+        """How much each searched parameter matters for an objective (default: the first), and from how many points."""
+        return self._json("GET", _path("sweeps", sweep_id, "importance"), params=_given(objective=objective))
+
+    def curves(
+        self,
+        sweep_id: str,
+        *,
+        metrics: Sequence[str] = (),
+        trials: Sequence[str] = (),
+        states: Sequence[str] = (),
+        points: int | None = None,
+    ) -> list[Json]:
+        """Learning curves by trial number, as columns `steps` and `values` by metric.
+
+        Args:
+            sweep_id: the sweep's.
+            metrics: which; none: the first objective.
+            trials: ids; none: all.
+            states: of the trials; none: all.
+            points: at most so many of each curve, evenly spaced, the last one among them.
+        """
+        query = _given(metric=list(metrics), trial=list(trials), state=list(states), points=points)
+        return self._pages("curves", _path("sweeps", sweep_id, "curves"), query)
 
     def measurements(self, sweep_id: str, *, trial: str | None = None) -> list[Json]:
         """What its trials reported after each epoch."""
-        query = {"trial": trial} if trial else {}
-        return self._list("measurements", _path("sweeps", sweep_id, "measurements"), params=query)
+        return self._pages("measurements", _path("sweeps", sweep_id, "measurements"), _given(trial=trial))
 
     def events(self, sweep_id: str, *, after: int = 0) -> list[Json]:
         """What happened since an event, in order: 1000 at most, so ask again after the last one."""
@@ -261,13 +283,22 @@ class Client:
         """The datasets that a sweep may learn, with what can be set of each."""
         return self._list("datasets", "/v1/datasets")
 
-    def models(self) -> list[Json]:
-        """The newest version of each model."""
-        return self._list("models", "/v1/models")
+    def models(self, *, family: str | None = None) -> list[Json]:
+        """The champion of each model, by name."""
+        return self._pages("models", "/v1/models", _given(family=family))
 
     def model(self, name: str) -> Json:
-        """A model's versions, newest first."""
-        return self._json("GET", _path("models", name))
+        """A model: its champion, what runs it, and all its versions, newest first."""
+        found = page = self._json("GET", _path("models", name), params={"limit": MAX_PAGE})
+        while page["next_page_token"] is not None:
+            query = {"limit": MAX_PAGE, "page_token": page["next_page_token"]}
+            page = self._json("GET", _path("models", name), params=query)
+            found["versions"] += page["versions"]
+        return found
+
+    def promotions(self, name: str) -> list[Json]:
+        """Every change of a model's champion, newest first."""
+        return self._pages("promotions", _path("models", name, "promotions"))
 
     def predict(
         self, name: str, images: Sequence[Path | bytes], *, steps: int | None = None, evolution: bool = False
@@ -290,9 +321,9 @@ class Client:
         query = {"evolution": evolution, **({} if steps is None else {"steps": steps})}
         return self._json("POST", _path("models", name, "predict"), files=files, params=query)
 
-    def deeds(self, *, limit: int = 100) -> list[Json]:
+    def deeds(self, *, limit: int | None = 100) -> list[Json]:
         """What was changed through the API and by whom, newest first. Needs the scope `admin`."""
-        return self._list("deeds", "/v1/audit", params={"limit": limit})
+        return self._pages("deeds", "/v1/audit", limit=limit)
 
     def _send(self, path: str, document: Mapping[str, Any], *, key: str | None = None) -> Json:
         headers = {"Idempotency-Key": key} if key is not None else {}
@@ -300,6 +331,21 @@ class Client:
             return self._json("POST", path, json=dict(document), headers=headers)
         except (TypeError, ValueError) as error:  # a NaN, a date, ...
             raise ClientError(f"the spec cannot be sent as JSON: {error}") from error
+
+    def _pages(
+        self, key: str, path: str, query: Mapping[str, Any] | None = None, *, limit: int | None = None
+    ) -> list[Json]:
+        """A list, read page by page up to the limit; None: all of it."""
+        found: list[Json] = []
+        asked = dict(query or {})
+        while limit is None or len(found) < limit:
+            asked["limit"] = MAX_PAGE if limit is None else min(limit - len(found), MAX_PAGE)
+            page = self._json("GET", path, params=asked)
+            found += page[key]
+            if page["next_page_token"] is None:
+                break
+            asked["page_token"] = page["next_page_token"]
+        return found
 
     def _list(self, key: str, path: str, **arguments: Any) -> list[Json]:
         found: list[Json] = self._json("GET", path, **arguments)[key]
@@ -323,6 +369,11 @@ class Client:
         if answer.is_success:
             return answer
         raise _problem(answer)
+
+
+def _given(**query: Any) -> dict[str, Any]:
+    """What is not left out."""
+    return {key: value for key, value in query.items() if value}
 
 
 def _problem(answer: httpx.Response) -> ClientError:

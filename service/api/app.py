@@ -30,7 +30,6 @@ from service.api.routes import answers, audit, datasets, families, health, infer
 from service.api.routes import metrics as metrics_routes
 from service.api.routes import sweeps as sweep_routes
 from service.api.strict_json import StrictJSON
-from service.api.versions import handle_versions
 from service.domain import ServiceError
 from service.inference.predictor import Predictors
 from service.leaderboards import Leaderboards
@@ -129,7 +128,6 @@ def create_app(
         app.include_router(resource.router)
     app.add_api_route("/", _front_door, include_in_schema=False)
     handle_errors(app)
-    handle_versions(app)
     # The last one is asked first.
     app.add_middleware(Auditing, access=access, clock=clock)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

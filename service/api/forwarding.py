@@ -18,9 +18,9 @@ from service.domain import NotFound, Unavailable
 from service.inference.serving_config import ServingTable
 
 SECRET = "x-sweepserve-secret"  # noqa: S105 - its name
-ASKED = ("content-type", "content-encoding", "accept", "inference-header-content-length")
+ASKED = ("content-type", "content-encoding", "accept", "if-none-match", "inference-header-content-length")
 """Headers of requests that replicas read."""
-ANSWERED = ("content-type", "retry-after", "inference-header-content-length")
+ANSWERED = ("content-type", "etag", "retry-after", "inference-header-content-length")
 """Headers of answers that are the replica's."""
 PATIENCE = 5.0
 """Seconds that are spent on asking again where no replica answered: one that died leaves others, or comes again."""

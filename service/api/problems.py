@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from service.api.strict_json import StrictJSON
+from service.api.versions import NotModified, not_modified
 from service.domain import (
     BadImage,
     BadRequest,
@@ -97,7 +98,8 @@ def problem(
 
 
 def handle_errors(app: FastAPI) -> None:
-    """From now on every error of the app is answered as a problem."""
+    """From now on every error of the app is answered as a problem, and who has an answer already is told so."""
+    app.add_exception_handler(NotModified, not_modified)
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)

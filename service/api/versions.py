@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, final
 
-from fastapi import Depends, FastAPI, Header, Request, Response, status
+from fastapi import Depends, Header, Request, Response, status
 
 _ETAG = {"ETag": {"description": "The version of this answer", "schema": {"type": "string"}}}
 VERSIONED: dict[int | str, dict[str, Any]] = {
@@ -55,11 +55,7 @@ Versioned = Annotated[Version, Depends()]
 """The version, as an argument of a route."""
 
 
-def handle_versions(app: FastAPI) -> None:
-    """From now on `NotModified` is answered 304."""
-    app.add_exception_handler(NotModified, _not_modified)
-
-
-def _not_modified(_: Request, error: Exception) -> Response:
+def not_modified(_: Request, error: Exception) -> Response:
+    """How `NotModified` is answered."""
     assert isinstance(error, NotModified)
     return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": error.etag})

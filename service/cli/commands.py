@@ -87,7 +87,7 @@ def show(sweep_id: SweepId, as_json: AsJson = False, url: Url = None) -> None:
 @app.command()
 def leaderboard(
     sweep_id: SweepId,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
@@ -96,6 +96,50 @@ def leaderboard(
         spec = client.sweep(sweep_id)["spec"]
         found = client.leaderboard(sweep_id, limit=limit)
     show_answer(found, tables.leaderboard(found, spec), as_json=as_json)
+
+
+@app.command()
+def pareto(sweep_id: SweepId, as_json: AsJson = False, url: Url = None) -> None:
+    """Lists the Pareto front of a sweep with several objectives: the points that no other one beats in everything."""
+    with connect(url) as client:
+        spec = client.sweep(sweep_id)["spec"]
+        found = client.pareto(sweep_id)
+    show_answer(found, tables.leaderboard(found, spec), as_json=as_json)
+
+
+@app.command()
+def curves(
+    sweep_id: SweepId,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Which; default: the first objective.", show_default=False)
+    ] = None,
+    trial: Annotated[list[str] | None, typer.Option(help="Only the trials of these ids.", show_default=False)] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only trials in these states.", show_default=False)] = None,
+    points: Annotated[int, typer.Option(min=1, max=100_000, help="So many of each curve at most.")] = 40,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Shows what a sweep's trials reported after each epoch, a line each."""
+    with connect(url) as client:
+        found = client.curves(sweep_id, metrics=metric or (), trials=trial or (), states=state or (), points=points)
+    show_answer(found, tables.curves(found), as_json=as_json)
+
+
+@app.command()
+def importance(
+    sweep_id: SweepId,
+    objective: Annotated[
+        str | None, typer.Option(help="For which; default: the first one.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Tells how much each searched parameter matters for an objective."""
+    with connect(url) as client:
+        found = client.importance(sweep_id, objective=objective)
+    show_answer(found, tables.importance(found), as_json=as_json)
+    if not as_json:
+        say(f"shares in the spread of {found['objective']} among {found['points']} completed points")
 
 
 @app.command()
@@ -133,7 +177,7 @@ def predict(
 
 @app.command()
 def audit(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 20,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:

@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli.text import number, point, styled, when
+from service.cli.text import number, point, sparkline, styled, when
 
 Json = Mapping[str, Any]
 
@@ -72,6 +72,28 @@ def leaderboard(found: Sequence[Json], spec: Json) -> Table:
             *([trials[0]["weights"]] if removed else []),
             escape(point(result["point"])),
         )
+    return made
+
+
+def curves(found: Sequence[Json]) -> Table:
+    """Learning curves, a line each: drawn from its own lowest to its own highest number, and where it ended."""
+    made = table("trial", "state", "epochs", "metric", "curve", "least", "most", "last")
+    for one in found:
+        for metric, values in one["values"].items():
+            numbers = [value for value in values if isinstance(value, int | float)]
+            ends = (min(numbers, default=None), max(numbers, default=None), values[-1] if values else None)
+            epochs = str(one["steps"][-1]) if one["steps"] else "0"
+            line = sparkline(values)
+            made.add_row(one["trial_id"], styled(one["state"]), epochs, escape(metric), line, *map(number, ends))
+    made.columns[4].no_wrap = True
+    return made
+
+
+def importance(found: Json) -> Table:
+    """Parameters and their shares, a line each."""
+    made = table("parameter", "share", "")
+    for name, share in found["importances"].items():
+        made.add_row(escape(name), f"{share:.1%}", "█" * round(40 * share))
     return made
 
 

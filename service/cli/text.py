@@ -21,6 +21,7 @@ STYLES = {
     "failed": "red",
 }
 """Colours of states."""
+BARS = "▁▂▃▄▅▆▇█"
 
 
 def styled(state: str) -> str:
@@ -45,6 +46,17 @@ def point(values: Mapping[str, Any]) -> str:
     short = {name: name.rpartition(".")[2] for name in values}
     unique = len(set(short.values())) == len(short)
     return " ".join(f"{short[name] if unique else name}={_value(value)}" for name, value in values.items())
+
+
+def sparkline(values: Sequence[Any]) -> str:
+    """Numbers as a line of bars, the lowest one the lowest bar; a dot for what is no number."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    low, high = min(numbers, default=0.0), max(numbers, default=0.0)
+    room = (high - low) or 1.0
+    return "".join(
+        BARS[round((value - low) / room * (len(BARS) - 1))] if isinstance(value, int | float) else "·"
+        for value in values
+    )
 
 
 def _value(value: Any) -> str:

@@ -23,6 +23,7 @@ from service.adapters.memory import ManualClock, MemoryLauncher, MemoryStore, Me
 from service.adapters.memory_access import MemoryAccess
 from service.api.app import create_app
 from service.api.forwarding import Replicas
+from service.cli.commands import main
 from service.domain import Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
 from service.inference.predictor import Predictors
 from service.inference.serving_config import Serving, ServingTable
@@ -235,3 +236,19 @@ def _serve() -> Iterator[Callable[[FastAPI], str]]:
 def _serving() -> Callable[..., AbstractContextManager[str]]:
     """Serves an app until the context ends, for tests that end a server and start another in its place."""
     return served
+
+
+@pytest.fixture(name="run")
+def _run(
+    service: Any, serve: Callable[..., str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command against a served app: exit status, what it printed, what it complained of."""
+    monkeypatch.setenv("SWEEPSERVE_URL", serve(service.app))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run

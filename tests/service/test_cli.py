@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ import pytest
 from rich.console import Console
 
 from service.cli import text
-from service.cli.commands import main
 from service.cli.watching import follow
 from service.domain import Job, Measurement, SweepState, TrialState
 from service.settings import Settings
@@ -30,22 +28,6 @@ from tests.service.conftest import save_random_segmenter
 
 SPEC = "name: digits\nfamily: narrow_resnet\ndata: {name: digits}\nsearch: {trials: 3}\n"
 HEAVY = {"torch", "ray", "mlflow", "optuna", "fastapi", "sqlalchemy", "cv2", "numpy", "uvicorn"}
-
-
-@pytest.fixture(name="run")
-def _run(
-    service: Any, serve: Callable[..., str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command against a served app: exit status, what it printed, what it complained of."""
-    monkeypatch.setenv("SWEEPSERVE_URL", serve(service.app))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
 
 
 def test_a_spec_is_submitted_from_a_file(service: Any, run: Any, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from service.client import PATIENCE, Client, ClientError, NoAnswer
-from service.domain import Job, SweepState
+from service.domain import Job, SweepState, TrialState
 
 SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}}
+SEVERAL = [{"metric": "validation/accuracy", "mode": "max"}, {"metric": "model/parameters", "mode": "min"}]
 IMAGE = bytes(cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8))[1])
 
 
@@ -119,6 +120,30 @@ class _NoStreams(httpx.BaseTransport):
                 raise httpx.ReadTimeout("nothing came")
             request.headers["accept"] = "application/json"
         return self._inner.handle_request(request)
+
+
+def test_long_lists_are_read_to_their_end(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the service gives at a time."""
+    monkeypatch.setattr("service.client.MAX_PAGE", 2)
+    sweep = service.running(objectives=SEVERAL)
+    for number in range(3):
+        trial = service.trial(sweep, number)
+        values = (0.5 + number, 10.0 + number)
+        service.store.move_trial(trial.id, TrialState.COMPLETED, at=service.clock.now(), values=values)
+    for name in ("a", "a", "a", "b", "c"):
+        service.model(name)
+    with Client("http://127.0.0.1", transport=service.transport) as client:
+        assert len(client.sweeps(limit=None)) == 6
+        assert [trial["number"] for trial in client.trials(sweep.id)] == [0, 1, 2]
+        assert len(client.measurements(sweep.id)) == 3
+        assert [point["number"] for point in client.leaderboard(sweep.id, limit=None)] == [2, 1, 0]
+        assert client.pareto(sweep.id) == client.leaderboard(sweep.id)
+        assert [curve["number"] for curve in client.curves(sweep.id, states=["completed"], points=5)] == [0, 1, 2]
+        assert [model["name"] for model in client.models(family="narrow_resnet")] == ["a", "b", "c"]
+        assert [one["version"] for one in client.model("a")["versions"]] == [3, 2, 1]
+        assert [one["number"] for one in client.promotions("a")] == [3, 2, 1]
+        with pytest.raises(ClientError, match="need 8 completed points"):
+            client.importance(sweep.id, objective="model/parameters")
 
 
 @pytest.mark.parametrize("keeps", [False, True])

@@ -150,8 +150,8 @@ def test_trials_are_listed_by_number_and_ranked_by_value(service: Any) -> None:
         service.trial(sweep, number, value=value)
 
     def numbers(path: str) -> list[int]:
-        (found,) = service.http.get(f"/v1/sweeps/{sweep.id}/{path}").json().values()
-        return [one["number"] for one in found]
+        answer = service.http.get(f"/v1/sweeps/{sweep.id}/{path}").json()
+        return [one["number"] for one in answer["points" if "points" in answer else "trials"]]
 
     assert numbers("trials") == [0, 1, 2, 3]
     assert numbers("trials?state=running") == [2]
@@ -239,7 +239,9 @@ def test_a_cluster_that_is_down_is_a_503_that_may_be_tried_again(service: Any) -
     assert service.http.post("/v1/sweeps", json=SPEC).status_code == 202
 
 
-@pytest.mark.parametrize("path", ["", "/trials", "/leaderboard", "/measurements", "/events", "/logs"])
+@pytest.mark.parametrize(
+    "path", ["", "/trials", "/leaderboard", "/pareto", "/importance", "/curves", "/measurements", "/events", "/logs"]
+)
 def test_an_unknown_sweep_is_a_404_on_every_path(service: Any, path: str) -> None:
     """The answer names the id."""
     answer = service.http.get(f"/v1/sweeps/nonesuch{path}")
