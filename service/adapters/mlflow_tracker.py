@@ -299,10 +299,14 @@ class MlflowTracker:
                 self._client.update_run(run_id, "RUNNING")
         self._mark(run_id, state, trial["reason"])
         if state is TrialState.COMPLETED:  # the value by which trials are compared: of the weights that were kept
-            value = Metric("objective", trial["values"][0], _milliseconds(event.at), trial["step"])
-            self._client.log_batch(run_id, [value])
+            at, names = _milliseconds(event.at), _objectives(sweep)
+            values = [
+                Metric(name, number, at, trial["step"])
+                for name, number in zip(names, [trial["values"][0], *trial["values"]], strict=False)
+            ]
+            self._client.log_batch(run_id, values)
             if sweep.spec["search"].get("repeats", 1) > 1:
-                self._show_point(sweep, runs, first, value)
+                self._show_point(sweep, runs, first, values[0])
         if state.final:
             self._client.set_terminated(run_id, _RUN_STATUS[state], _milliseconds(event.at))
 
@@ -413,6 +417,12 @@ def _settings(point: Mapping[str, Any], step: int, at: datetime) -> list[Metric]
     """The numbers among settings, from a step on."""
     numbers = {name: one for name, one in point.items() if isinstance(one, int | float) and not isinstance(one, bool)}
     return [Metric(f"settings/{name}", one, _milliseconds(at), step) for name, one in numbers.items()]
+
+
+def _objectives(sweep: Sweep) -> list[str]:
+    """What a trial's first value is called in MLflow; with several, then what each of them is."""
+    several = sweep.spec["objectives"] if len(sweep.spec["objectives"]) > 1 else []
+    return ["objective", *(f"objective/{one['metric']}" for one in several)]
 
 
 def _text(value: Any) -> str:

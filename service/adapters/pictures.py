@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 
 from search_spaces import Choice, Float, Int, same
 from service.adapters.learning_rates import learning_rate_figures
+from service.adapters.pareto_picture import pareto_figures
 from service.domain import Measurement, Trial, TrialState
 from service.spec import SweepSpec
 
@@ -53,7 +54,7 @@ def draw(folder: Path, figures: Mapping[str, Figure]) -> None:
 def sweep_figures(
     spec: SweepSpec, trials: Sequence[Trial], measurements: Sequence[Measurement], importances: Mapping[str, float]
 ) -> dict[str, Figure]:
-    """The four figures of a sweep, by name, and those of learning rates where it tells something of them.
+    """The four figures of a sweep, by name, and those of several objectives and of learning rates where there are any.
 
     Args:
         spec: says what was searched and what was compared.
@@ -67,6 +68,7 @@ def sweep_figures(
         "parallel_coordinates": _parallel_coordinates(spec, completed),
         "slices": _slices(spec, completed),
         "importances": _importances(spec, importances),
+        **pareto_figures(spec, completed),
         **learning_rate_figures(spec, trials, measurements),
     }
 

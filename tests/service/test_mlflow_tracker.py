@@ -242,6 +242,21 @@ def test_every_measurement_is_shown_once_with_its_step_and_time(lab: Lab) -> Non
     assert [one.timestamp for one in history] == [round(one.at.timestamp() * 1000) for one in measured]
 
 
+def test_every_objective_is_shown(tracking: Settings) -> None:
+    """The first as what trials are compared by, and with several each by its name."""
+    objectives = [{"metric": "validation/accuracy", "mode": "max"}, {"metric": "model/parameters", "mode": "min"}]
+    lab = Lab(tracking, "several", objectives=objectives)
+    trial = lab.trial(0)
+    lab.store.move_trial(trial, TrialState.COMPLETED, at=lab.at(), values=(0.9, 1200.0))
+    lab.show()
+    _, child = lab.runs()
+    assert {name: value for name, value in child.data.metrics.items() if name.startswith("objective")} == {
+        "objective": 0.9,
+        "objective/validation/accuracy": 0.9,
+        "objective/model/parameters": 1200.0,
+    }
+
+
 def test_ends_are_shown_with_state_reason_and_value(lab: Lab) -> None:
     """Each final state has its status and tag; only a completed trial has an objective to be compared by."""
     lab.show()

@@ -113,3 +113,43 @@ def test_no_display_and_no_global_figure_is_touched() -> None:
     asked = "import sys, service.adapters.pictures; print('matplotlib.pyplot' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
+
+
+FEW = {"metric": "model/parameters", "mode": "min"}
+LOSS = {"metric": "validation/loss", "mode": "min"}
+
+
+@pytest.mark.parametrize("others", [[FEW], [FEW, LOSS]])
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_several_objectives_have_a_pareto_front(tmp_path: Path, others: list[dict[str, str]], count: int) -> None:
+    """A panel for each objective beside the first, which says what is better; the front is apart from what it beats."""
+    document = {**SPEC.to_dict(), "objectives": [{"metric": "validation/accuracy", "mode": "max"}, *others]}
+    spec = SweepSpec.from_dict(document)
+    trials = [
+        Trial(
+            id=f"s-{number:04}",
+            sweep_id="s",
+            number=number,
+            point=point,
+            state=TrialState.COMPLETED,
+            values=(number % 7 / 7, 1000.0 * (number % 7) + 10 * number, 1 / (1 + number))[: 1 + len(others)],
+            created_at=NOW,
+        )
+        for number, point in zip(range(count), itertools.cycle(spec.space.corners()), strict=False)
+    ]
+    figure = sweep_figures(spec, trials, [], {})["pareto_front"]
+    draw(tmp_path, {"pareto_front": figure})
+    assert cv2.imread(str(tmp_path / "pareto_front.png")).std() > 1  # type: ignore[union-attr]
+    assert len(figure.axes) == len(others)
+    if count:
+        assert figure.axes[0].get_xlabel() == "validation/accuracy (more is better)"
+        assert figure.axes[0].get_ylabel() == "model/parameters (less is better)"
+        assert overlaps(figure.axes[0], FigureCanvasAgg(figure)) == []
+    if count == 30 and others == [FEW]:
+        (legend,) = figure.legends
+        assert [entry.get_text() for entry in legend.get_texts()] == ["23 beaten", "7 on the front"]
+
+
+def test_one_objective_has_no_pareto_front() -> None:
+    """Its front would be the best trial."""
+    assert "pareto_front" not in make_figures(5)
