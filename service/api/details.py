@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from service import sweeps
 from service.api.parts import Parts
 from service.api.views import SweepDetail, SweepView, TrialView
@@ -9,26 +11,32 @@ from service.domain import Sweep, SweepState
 from service.reconciler import waiting_for
 
 
-def version_of(here: Parts, sweep: Sweep) -> tuple[object, ...]:
-    """What `detail` depends on, without most of it: all that happens in a sweep is an event."""
-    return sweep.last_event, sweep.tracked, _waiting(here, sweep), here.tracker.url(sweep)
+class Elsewhere(NamedTuple):
+    """What `detail` shows that is not a sweep's own."""
+
+    waiting: str
+    mlflow_url: str | None
 
 
-def detail(here: Parts, sweep: Sweep) -> SweepDetail:
+def elsewhere(here: Parts, sweep: Sweep) -> Elsewhere:
+    """What the disk, the queue and MLflow say of the sweep."""
+    if sweep.state is SweepState.RUNNING:
+        waiting = here.settings.disk.shortage
+    else:
+        waiting = waiting_for(here.store, sweep, max_running_sweeps=here.settings.max_running_sweeps)
+    return Elsewhere(waiting, here.tracker.url(sweep))
+
+
+def detail(here: Parts, sweep: Sweep, seen: Elsewhere | None = None) -> SweepDetail:
     """The sweep, how far it is, and the best that it found."""
+    seen = seen or elsewhere(here, sweep)
     best = sweeps.best_trials(here.store, sweep.id, limit=1)
     return SweepDetail(
         **SweepView.model_validate(sweep).model_dump(),
         spec=sweep.spec,
         counts=here.store.count_trials(sweep.id),
         best=TrialView.model_validate(best[0]) if best else None,
-        waiting=_waiting(here, sweep),
-        mlflow_url=here.tracker.url(sweep),
+        waiting=seen.waiting,
+        mlflow_url=seen.mlflow_url,
         tracked=sweep.tracked,
     )
-
-
-def _waiting(here: Parts, sweep: Sweep) -> str:
-    if sweep.state is SweepState.RUNNING:
-        return here.settings.disk.shortage
-    return waiting_for(here.store, sweep, max_running_sweeps=here.settings.max_running_sweeps)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from service.api.details import detail, version_of
+from service.api.details import detail, elsewhere
 from service.api.event_stream import event_stream
 from service.api.pages import MAX_NUMBER, MAX_PAGE, Limit, PageToken, page, place
 from service.api.parts import Here
@@ -53,8 +53,9 @@ def list_sweeps(
 def get_sweep(sweep_id: str, here: Here, version: Versioned) -> SweepDetail:
     """A sweep, how far it is, and the best that it found."""
     sweep = here.store.sweep(sweep_id)
-    version.is_(*version_of(here, sweep))
-    return detail(here, sweep)
+    seen = elsewhere(here, sweep)
+    version.is_(sweep.last_event, sweep.tracked, seen)
+    return detail(here, sweep, seen)
 
 
 @router.get("/{sweep_id}/trials", responses=VERSIONED)

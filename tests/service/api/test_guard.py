@@ -195,7 +195,8 @@ def test_changes_are_kept_with_who_made_them(make_service: Make) -> None:
     assert {deed["actor"].partition(" ")[2] for deed in deeds} == {"(ada)"}
     assert key_id
     assert deeds[0]["at"] > deeds[1]["at"]
-    page = service.http.get("/v1/audit", params={"before": 2, "limit": 1}, headers=admin).json()["deeds"]
+    token = service.http.get("/v1/audit", params={"limit": 1}, headers=admin).json()["next_page_token"]
+    page = service.http.get("/v1/audit", params={"page_token": token, "limit": 1}, headers=admin).json()["deeds"]
     assert [deed["number"] for deed in page] == [1]
 
 
