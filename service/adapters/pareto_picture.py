@@ -58,8 +58,9 @@ def _panel(axes: Axes, results: Sequence[Result], objective: int, *, step: bool,
             axes.scatter(x, y, s=size, color=colour, label=f"{len(chosen)} {what}", zorder=2)
     if step:  # what lies between two points of the front is beaten by one of them up to the corner
         places = sorted((one.values[0], one.values[objective]) for one in front)
-        where = "post" if first == "min" else "pre"
-        axes.step(*zip(*places, strict=True), where=where, color=FRONT, alpha=0.5, zorder=1)
+        axes.step(
+            *zip(*places, strict=True), where="post" if first == "min" else "pre", color=FRONT, alpha=0.5, zorder=1
+        )
     if len(front) <= MOST_LABELS:
         for one in front:
             place = (one.values[0], one.values[objective])

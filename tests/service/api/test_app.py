@@ -127,7 +127,8 @@ def test_the_description_has_stable_names_and_the_real_errors(service: Any) -> N
     operations = [operation for path in described["paths"].values() for operation in path.values()]
     assert {operation["operationId"] for operation in operations} == {
         "submit_sweep", "clone_sweep", "validate_sweep",
-        "list_sweeps", "get_sweep", "list_trials", "get_leaderboard", "get_pareto", "get_importance", "get_curves", "list_measurements",
+        "list_sweeps", "get_sweep", "list_trials", "get_leaderboard", "list_measurements",
+        "get_curves", "get_importance", "get_pareto",
         "list_events", "stop_sweep", "cancel_sweep", "pause_sweep", "resume_sweep", "extend_sweep", "retry_sweep",
         "delete_sweep", "get_logs", "list_models", "get_model", "predict", "list_families",
         "get_family", "list_datasets", "list_deeds", "get_metrics", "get_health", "get_readiness", "list_promotions",
