@@ -13,20 +13,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import os
-import platform
 import statistics
-import subprocess
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.recorded import record
 from trainables.allocator import keep_freed_memory
 from trainables.models.contour_rnn.config import ContourRNNConfig
 from trainables.models.contour_rnn.ends import GaborDrive, PixelReadout
@@ -35,8 +30,6 @@ from trainables.models.contour_rnn.softplus_hgru import SoftplusHGRU
 from trainables.tasks import Segmentation
 from trainables.train_config import TrainConfig
 
-RESULTS = Path(__file__).parent / "results"
-LOAD_BEFORE = os.getloadavg()[0]
 VARIANTS = ("peer", "float32", "mixed")
 EPSILON = 1e-3
 
@@ -159,25 +152,8 @@ def report(
             f"{name:8} wall {statistics.median(wall):7.2f} s  CPU {statistics.median(cpu):7.2f} s  "
             f"{faster[0]:5.1f} times faster by CPU, {faster[1]:5.1f} by wall  {agreement.get(name, '')}"
         )
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    capabilities = torch.cpu.get_capabilities()
-    result = {
-        "arguments": vars(arguments),
-        "variants": summary,
-        "n": arguments.rounds,
-        "hardware": {
-            "cpu": capabilities["cpu_name"],
-            "threads": arguments.threads,
-            "avx512_bf16": capabilities.get("avx512_bf16"),
-            "amx_bf16": capabilities.get("amx_bf16"),
-            "load_before": LOAD_BEFORE,
-        },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "contour_training.json").write_text(json.dumps(result, indent=1) + "\n")
+    content = {"arguments": vars(arguments), "variants": summary, "n": arguments.rounds, "threads": arguments.threads}
+    record("contour_training", content, packages=("torch",))
 
 
 if __name__ == "__main__":

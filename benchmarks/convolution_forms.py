@@ -10,21 +10,15 @@ of a trial.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
+from benchmarks.recorded import record
 from trainables.allocator import keep_freed_memory
 from trainables.same_convolution import Form, fastest_form, same_convolution
 
-RESULTS = Path(__file__).parent / "results"
 FORMS: dict[str, tuple[Form, torch.memory_format]] = {
     "direct, NCHW": ("direct", torch.contiguous_format),
     "direct, channels last": ("direct", torch.channels_last),
@@ -76,18 +70,8 @@ def main() -> None:
             rows.append({"channels": channels, "kernel": kernel, "milliseconds": least, "chosen": chosen})
             told = "  ".join(f"{name} {value:7.1f}" for name, value in least.items())
             print(f"{channels:3} channels, {kernel:2}x{kernel:<2}: {told}  ms; chosen: {chosen}", flush=True)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result = {
-        "arguments": vars(arguments),
-        "rows": rows,
-        "n": arguments.rounds,
-        "hardware": {"cpu": torch.cpu.get_capabilities()["cpu_name"], "threads": 1, "load_after": os.getloadavg()[0]},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "convolution_forms.json").write_text(json.dumps(result, indent=1) + "\n")
+    content = {"arguments": vars(arguments), "rows": rows, "n": arguments.rounds, "threads": 1}
+    record("convolution_forms", content, packages=("torch",))
 
 
 if __name__ == "__main__":

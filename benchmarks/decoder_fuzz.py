@@ -11,23 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
-import subprocess
 import time
 from collections import Counter
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks.recorded import record
 from service.domain import BadImage, TooLarge
 from service.inference.images import decode
 
-ROOT = Path(__file__).parents[1]
 MAX_PIXELS = 2**20
 MEBIBYTE = 2**20
 
@@ -93,21 +87,8 @@ def main() -> None:
         "peak_memory_mib_after": round(_peak() / MEBIBYTE),
         "max_pixels": MAX_PIXELS,
     }
-    commit = ["git", "rev-parse", "HEAD"]
-    content_out = {
-        "measured": measured,
-        "seed": arguments.seed,
-        "environment": {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": subprocess.run(commit, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip(),
-            "cpu": platform.processor() or platform.machine(),
-            "load_average": os.getloadavg(),
-            "python": platform.python_version(),
-            "opencv": version("opencv-python-headless"),
-        },
-    }
-    path = ROOT / "benchmarks" / "results" / "decoder_fuzz.json"
-    path.write_text(json.dumps(content_out, indent=1) + "\n")
+    content = {"measured": measured, "seed": arguments.seed}
+    record("decoder_fuzz", content, packages=("opencv-python-headless",))
     print(json.dumps(measured, indent=1))
 
 

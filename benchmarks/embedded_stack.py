@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import signal
 import socket
 import statistics
@@ -23,17 +22,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks.recorded import ROOT, record
 from search_spaces import study
 from service.client import Client
 
-ROOT = Path(__file__).parents[1]
 IDLE_SECONDS = 20.0
 
 
@@ -103,7 +100,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    load_before = os.getloadavg()
     rounds = [run_round() for _ in range(arguments.rounds)]
     measured = {
         name: {
@@ -118,22 +114,9 @@ def main() -> None:
     content: dict[str, Any] = {
         "question": "the embedded stack's start, idle memory, first sweep and end",
         "measured": measured,
-        "made": {
-            "date": datetime.now(UTC).date().isoformat(),
-            "commit": subprocess.run(
-                ["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True, cwd=ROOT
-            ).stdout.strip(),
-            "cpu": platform.processor() or platform.machine(),
-            "cores": len(os.sched_getaffinity(0)),
-            "load_average_before_and_after": [load_before, os.getloadavg()],
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("ray", "mlflow", "torch", "fastapi")},
-        },
     }
-    path = ROOT / "benchmarks" / "results" / "embedded_stack.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    record("embedded_stack", content, packages=("ray", "mlflow", "torch", "fastapi"))
     print(json.dumps(measured, indent=1))
-    print(f"wrote {path.relative_to(ROOT)}")
 
 
 def _tree(pid: int) -> list[psutil.Process]:

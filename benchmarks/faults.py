@@ -11,20 +11,16 @@ in each round.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.recorded import ROOT, record
 
 
 def run_round(seed: int) -> dict[str, tuple[str, float]]:
@@ -49,7 +45,6 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     found: dict[str, dict[str, int]] = defaultdict(lambda: {"passed": 0, "failed": 0, "skipped": 0})
     seconds: dict[str, list[float]] = defaultdict(list)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True, cwd=ROOT)
     for number in range(rounds):
         for name, (outcome, took) in run_round(number).items():
             found[name][outcome] += 1
@@ -60,19 +55,9 @@ def main() -> None:
             "tests": {
                 name: {**counts, "seconds_median": statistics.median(seconds[name])} for name, counts in found.items()
             },
-            "made": {
-                "date": datetime.now(UTC).date().isoformat(),
-                "commit": commit.stdout.strip(),
-                "cpu": platform.processor() or platform.machine(),
-                "cores": len(os.sched_getaffinity(0)),
-                "load_average": os.getloadavg(),
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("ray", "mlflow", "optuna", "torch", "sqlalchemy")},
-            },
         }
-        path = ROOT / "benchmarks" / "results" / "faults.json"
-        path.write_text(json.dumps(content, indent=1) + "\n")
-        print(f"round {number + 1} of {rounds}: wrote {path.relative_to(ROOT)}", flush=True)
+        record("faults", content, packages=("ray", "mlflow", "optuna", "torch", "sqlalchemy"))
+        print(f"round {number + 1} of {rounds} is over", flush=True)
 
 
 if __name__ == "__main__":

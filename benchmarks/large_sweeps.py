@@ -34,6 +34,7 @@ from service.adapters.sql_store import SqlStore
 from service.domain import Measurement, Sweep, SweepState, Trial, TrialState, as_data
 from service.driver.recorder import Recorder
 from service.driver.run import Run
+from service.settings import Settings
 from service.spec import SweepSpec
 
 T = TypeVar("T")
@@ -198,6 +199,7 @@ def _rebuild(store: SqlStore, count: int, folder: Path) -> dict[str, Any]:
             weights_root=folder,
             referenced_weights={},
             recorder=recorder,
+            disk=Settings(home=folder).disk,
             clock=SystemClock(),
         )
         assert run.sweep.spec["search"]["trials"] == count + 1000

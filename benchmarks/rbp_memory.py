@@ -12,25 +12,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 from matplotlib.figure import Figure
 
+from benchmarks.recorded import ROOT, record
 from trainables.cost import peak_memory, reset_peak_memory
 from trainables.models.contour_rnn.config import ContourRNNConfig
 from trainables.tasks import Segmentation
 from trainables.train_config import TrainConfig
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 RULES = {"bptt": "BPTT", "c_bptt": "C-BPTT", "rbp": "RBP", "c_rbp": "C-RBP"}
 COLOURS = {"bptt": "tab:blue", "c_bptt": "tab:cyan", "rbp": "tab:orange", "c_rbp": "tab:red"}
@@ -102,19 +97,9 @@ def write(arguments: argparse.Namespace, curves: dict[str, dict[int, dict[str, f
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    RESULTS.mkdir(exist_ok=True)
     figure.savefig(RESULTS / "rbp_memory.png", dpi=120, metadata={"Software": None})
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result: dict[str, Any] = {
-        "arguments": {name: value for name, value in vars(arguments).items() if name != "one"},
-        "n": 1,
-        "curves": curves,
-        "hardware": {"cpu": torch.cpu.get_capabilities()["cpu_name"], "load_after": os.getloadavg()[0]},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    (RESULTS / "rbp_memory.json").write_text(json.dumps(result, indent=1) + "\n")
+    given = {name: value for name, value in vars(arguments).items() if name != "one"}
+    record("rbp_memory", {"arguments": given, "n": 1, "curves": curves}, packages=("torch",))
 
 
 if __name__ == "__main__":

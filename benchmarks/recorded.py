@@ -51,11 +51,11 @@ def made(packages: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of the code that was measured; `+changes` where it differs from that."""
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
+    """Of the code that was measured; `+changes` where it differs from that; empty outside a repository."""
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=False, capture_output=True, text=True)
     code = ["benchmarks/*.py", "service", "trainables", "search_spaces"]
     changed = subprocess.run(
-        ["git", "status", "--porcelain", "--", *code], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "status", "--porcelain", "--", *code], cwd=ROOT, check=False, capture_output=True, text=True
     )
     return asked.stdout.strip() + ("+changes" if changed.stdout else "")
 
@@ -122,10 +122,15 @@ def _role(command: list[str]) -> str:
     line = " ".join(command)
     known = {
         "service.driver": "driver",
+        "benchmarks/peers/": "driver",
         "-m service api": "API",
-        "mlflow": "MLflow",
-        "ray::TrialTrainable": "workers",
+        "-m mlflow": "MLflow",
+        "mlflow.server": "MLflow",
+        "Agent": "Ray",
+        "JobSupervisor": "Ray",
         "ray::": "workers",
+        "default_worker.py": "workers",
+        "sweep_overhead.py": "benchmark",
     }
     return next((role for mark, role in known.items() if mark in line), "Ray")
 

@@ -13,26 +13,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.recorded import record
 from trainables.models.shared_resnet import SharedResNet, SharedResNetConfig
 from trainables.pull import Pull
 from trainables.tasks import Classification
 from trainables.train_config import TrainConfig
 
-ROOT = Path(__file__).parents[1]
 BATCH = 128
 
 
@@ -99,7 +94,6 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--steps", type=int, default=5)
     arguments = parser.parse_args()
-    load = os.getloadavg()[0]
     device = torch.device(arguments.device)
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -174,22 +168,11 @@ def main() -> None:
         "share_of_a_step": share,
         "evaluation": evaluation,
         "images_per_second": {name: BATCH / of_it["median"] for name, of_it in steps.items()},
-        "made": {
-            "date": datetime.now(UTC).date().isoformat(),
-            "commit": subprocess.run(
-                ["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True, cwd=ROOT
-            ).stdout.strip(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "cpu": torch.cpu.get_capabilities()["cpu_name"],
-            "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
-            "threads": 1,
-            "clock": "processor time" if device.type == "cpu" else "wall",
-            "load_before": load,
-        },
+        "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
+        "threads": 1,
+        "clock": "processor time" if device.type == "cpu" else "wall",
     }
-    path = ROOT / "benchmarks" / "results" / f"relaxation_pull_{arguments.device}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    record(f"relaxation_pull_{arguments.device}", content, packages=("torch",))
     print(json.dumps({name: content[name] for name in ("penalty", "share_of_a_step", "training_step", "evaluation")}))
 
 

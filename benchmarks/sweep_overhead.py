@@ -37,7 +37,7 @@ from typing import Any
 import httpx
 
 from benchmarks.large_sweeps import free_port, made_up, measure_large, once, spec, summary, wait_for
-from benchmarks.recorded import record, spread
+from benchmarks.recorded import ProcessorTime, record, spread
 from service.adapters.clock import SystemClock
 from service.adapters.sql_store import SqlStore
 from service.client import Client
@@ -77,7 +77,7 @@ def main() -> None:
     """Measures, prints and writes benchmarks/results/sweep_overhead.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="of the trials")
-    parser.add_argument("--only", choices=("trials", "driver", "size"), help="writes no result")
+    parser.add_argument("--only", nargs="+", choices=("trials", "driver", "size"), help="the result has no other part")
     parser.add_argument("--size", type=int, default=10_000, help="trials recorded")
     arguments = parser.parse_args()
     began = time.monotonic()
@@ -86,17 +86,18 @@ def main() -> None:
         "driver": lambda: _driver(arguments.size),
         "size": lambda: measure_large(trials=arguments.size, sweeps_listed=1000),
     }
-    found = {name: part() for name, part in parts.items() if arguments.only in (None, name)}
+    chosen = arguments.only or list(parts)
+    found = {name: part() for name, part in parts.items() if name in chosen}
     print(json.dumps(found, indent=1))
-    if arguments.only is None:
-        content = {
-            "question": "what a trial costs beside its training, and what a sweep of 10,000 trials does",
-            "wanted": WANTED,
-            **found,
-            "seconds_in_all": time.monotonic() - began,
-        }
-        packages = ("ray", "optuna", "mlflow", "sqlalchemy", "fastapi", "torch", "numpy")
-        record("sweep_overhead", content, packages=packages)
+    content = {
+        "question": "what a trial costs beside its training, and what a sweep of 10,000 trials does",
+        "wanted": WANTED,
+        **found,
+        "left_out": [name for name in parts if name not in chosen],
+        "seconds_in_all": time.monotonic() - began,
+    }
+    packages = ("ray", "optuna", "mlflow", "sqlalchemy", "fastapi", "torch", "numpy")
+    record("sweep_overhead", content, packages=packages)
 
 
 def _trials(rounds: int) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def _trials(rounds: int) -> dict[str, Any]:
             for name, runs in samples.items():
                 print(f"round {number + 1}: {name}: {runs[-1]['seconds_a_trial']:.3f} s a trial", flush=True)
     found: dict[str, Any] = {
-        name: {key: spread([run[key] for run in runs]) for key in runs[0]} for name, runs in samples.items()
+        name: {key: spread([run.get(key, 0.0) for run in runs]) for key in runs[0]} for name, runs in samples.items()
     }
     medians = {name: one["seconds_a_trial"]["median"] for name, one in found.items()}
     ratios = {name: medians["documented"] / medians[name] for name in medians if name != "documented"}
@@ -127,20 +128,19 @@ def _documented(mlflow: str) -> dict[str, float]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SWEEPSERVE_")}
     with tempfile.TemporaryDirectory(prefix="documented-") as folder:
         environment = kept | {"HOME": folder}  # Tune's results go there
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+        with ProcessorTime(os.getpid()) as processors:
+            done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    return {
-        "seconds_a_trial": told["seconds"] / TRIALS,
-        "driver_cpu_seconds_a_trial": told["driver_cpu_seconds"] / TRIALS,
-    }
+    return {"seconds_a_trial": told["seconds"] / TRIALS, **_processor_seconds(processors)}
 
 
 def _ours(client: Client, name: str, *, tracked: bool) -> dict[str, float]:
     submitted = time.perf_counter()
     sweep = client.submit(SWEEP | {"name": name})
-    for _ in client.watch(sweep["id"]):
-        pass
+    with ProcessorTime(os.getpid()) as processors:
+        for _ in client.watch(sweep["id"]):
+            pass
     whole = time.perf_counter() - submitted
     ended = client.sweep(sweep["id"])
     assert (ended["state"], ended["counts"]) == ("completed", {"completed": TRIALS}), ended
@@ -151,12 +151,20 @@ def _ours(client: Client, name: str, *, tracked: bool) -> dict[str, float]:
         "seconds_a_trial": (wall - seconds / CONCURRENT) / TRIALS,
         "training_seconds_a_trial": seconds / TRIALS,
         "seconds_from_submission_to_end": whole,
+        **_processor_seconds(processors),
     }
     if tracked:
         while (now := client.sweep(sweep["id"]))["tracked"] < now["last_event"]:
             time.sleep(0.05)
         found["seconds_until_mlflow_has_it_all"] = time.perf_counter() - submitted
     return found
+
+
+def _processor_seconds(processors: ProcessorTime) -> dict[str, float]:
+    """Of everything that ran for a sweep, from its submission to its end, over its trials."""
+    roles = {name: seconds / TRIALS for name, seconds in processors.by_role().items() if name != "benchmark"}
+    told = {f"processor_seconds_a_trial, {name}": seconds for name, seconds in sorted(roles.items())}
+    return {"processor_seconds_a_trial": sum(roles.values()), **told}
 
 
 @contextmanager
@@ -228,7 +236,7 @@ class _AtOnce:
 
 def _results(store: SqlStore, before: int, *, count: int = 100) -> dict[str, Any]:
     """So many trials, after those before; the first of their results come to a connection that is there."""
-    clock, folder = SystemClock(), Path("/nowhere")
+    clock, folder = SystemClock(), Path(tempfile.gettempdir())
     of = spec(before, search={"sampler": "random"})
     sweep = Sweep(id=f"after{before}", name="driver", spec=of.to_dict(), created_at=datetime.now(UTC))
     store.add_sweep(sweep)
@@ -243,6 +251,7 @@ def _results(store: SqlStore, before: int, *, count: int = 100) -> dict[str, Any
         weights_root=folder,
         referenced_weights={},
         recorder=_AtOnce(store),
+        disk=Settings(home=folder).disk,
         clock=clock,
     )
     samples: dict[str, list[tuple[float, float]]] = {"start": [], "result": [], "last result": []}

@@ -1,18 +1,22 @@
 """How many images a second does training see: the training core, beside the loop that a competent user would write.
 
-    python benchmarks/training_throughput.py                        # nRN18, 2 threads, on the CPU
-    python benchmarks/training_throughput.py --device cuda --images 50000 --model RN18
+    python benchmarks/training_throughput.py                        # nRN18 and RN18 on the CPU, in under 10 minutes
+    python benchmarks/training_throughput.py --device cuda --models RN18 --images 50000 --rounds 3
 
 The data are scikit-learn's digits enlarged to 150 x 150, so that both loops can also be held to what they learn: the
-last epoch's test accuracy is in the results beside the speed. Every run is a process of its own; the variants take
-turns, a seed a round, so that a disturbance of the machine meets them all. The first epoch warms up and is not timed.
+last epoch's test accuracy is in the results beside the speed, by seed, with the difference between the two and its
+standard error. Every run is a process of its own; the variants take turns, a seed a round, so that a disturbance of the
+machine meets them all. The first epoch warms up and is not timed. On a CPU the wide RN18 sees few images, and its
+accuracy is left out: it has not learned the task by then, and says nothing.
 
 Beside the speed by the clock stands the one by processor time, that of DataLoader's workers included: it holds on a
 machine that does other work at the time. `auto` is left out where it is float32 (no bfloat16 instructions), and
 torch.compile, which takes minutes to start, unless `--compiled` asks for it.
 
 The peer is a DataLoader over the same memory-mapped pixels (shuffled, last batch dropped, worker processes that stay),
-float32, NCHW, eager, Adam; with two workers and with none, since on few cores they compete with the training.
+float32, NCHW, eager, Adam; with two workers and with none, since on few cores they compete with the training. Where the
+processor has bfloat16 instructions, `core` uses them in training and the peer does not; `core, float32` tells the two
+causes of a difference apart.
 """
 
 from __future__ import annotations
@@ -20,14 +24,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import platform
+import math
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from benchmarks.recorded import ROOT, record, spread
 from trainables.allocator import keep_freed_memory
 from trainables.compiled import eagerly
 from trainables.data.dataset import Dataset, Split
@@ -47,11 +51,14 @@ from trainables.precision import has_bfloat16
 from trainables.training import Training
 from trainables.trial import TrainConfig, TrialConfig
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-SIZE, BATCH, LEARNING_RATE = 150, 196, 1e-3
+SIZE, LEARNING_RATE = 150, 1e-3
 MODELS = {"nRN18": (16, 32, 32, 32), "RN18": (64, 128, 256, 512)}
-LOAD_BEFORE = os.getloadavg()[0]  # of other work: what was measured on a busy machine must not pass for a quiet one
+LENGTHS: dict[str, dict[str, Any]] = {
+    "nRN18": {"batch": 196, "images": None, "epochs": 8, "rounds": 3},
+    "RN18": {"batch": 64, "images": 256, "epochs": 3, "rounds": 2},
+}
+"""What two cores do in minutes: images an epoch (None: all), epochs with the first, seeds."""
+SPEEDS = ("images_per_second", "images_per_cpu_second")
 VARIANTS: dict[str, dict[str, Any]] = {
     "peer, 2 workers": {"workers": 2},
     "peer, no worker": {"workers": 0},
@@ -88,7 +95,7 @@ class Pixels(TorchDataset[tuple[Tensor, int]]):
 
 
 def train_peer(
-    dataset: Dataset, model: str, epochs: int, device: torch.device, *, workers: int, seed: int
+    dataset: Dataset, model: str, epochs: int, batch: int, device: torch.device, *, workers: int, seed: int
 ) -> tuple[list[tuple[float, float]], float]:
     """Images a second in each epoch, by the clock and by processor time, and the test accuracy after the last."""
     torch.manual_seed(seed)
@@ -98,7 +105,7 @@ def train_peer(
     loss_of = torch.nn.CrossEntropyLoss()
     loader = DataLoader(
         Pixels(dataset.train, mean, std),
-        batch_size=BATCH,
+        batch_size=batch,
         shuffle=True,
         drop_last=True,
         num_workers=workers,
@@ -121,13 +128,13 @@ def train_peer(
     module.eval()
     right = 0
     with torch.inference_mode():
-        for pixels, targets in DataLoader(Pixels(dataset.test, mean, std), batch_size=BATCH):
+        for pixels, targets in DataLoader(Pixels(dataset.test, mean, std), batch_size=batch):
             right += int((module(pixels.to(device)).argmax(1).cpu() == targets).sum())
     return speeds, right / len(dataset.test)
 
 
 def train_core(
-    dataset: Dataset, model: str, epochs: int, device: torch.device, *, seed: int, **options: Any
+    dataset: Dataset, model: str, epochs: int, batch: int, device: torch.device, *, seed: int, **options: Any
 ) -> tuple[list[tuple[float, float]], float]:
     """The same of `trainables.training`; accuracy with the last weights, as the peer's.
 
@@ -138,7 +145,7 @@ def train_core(
     config = TrialConfig(
         family="narrow_resnet",
         model=NarrowResNetConfig(channels=MODELS[model]),
-        train=TrainConfig(batch_size=BATCH, max_epochs=epochs + 1, learning_rate=LEARNING_RATE, seed=seed, **options),
+        train=TrainConfig(batch_size=batch, max_epochs=epochs + 1, learning_rate=LEARNING_RATE, seed=seed, **options),
         data=Digits(image_size=SIZE),
     )
     one = Split(dataset.validation.images[:1], dataset.validation.targets[:1])
@@ -146,7 +153,7 @@ def train_core(
     speeds = []
     for _ in range(epochs):  # one less than max_epochs, so that the test of the last is not in the time
         busy = cpu_seconds()
-        seen = len(dataset.train) // BATCH * BATCH
+        seen = len(dataset.train) // batch * batch
         speed = training.advance()["images_per_second"]
         speeds.append((speed, seen / (cpu_seconds() - busy)))
     training.model.eval()
@@ -165,9 +172,14 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
         train = Split(dataset.train.images[rows], dataset.train.targets[rows])
         dataset = dataclasses.replace(dataset, train=train)
     run = train_peer if arguments.one.startswith("peer") else train_core
-    device = torch.device(arguments.device)
     speeds, accuracy = run(
-        dataset, arguments.model, arguments.epochs, device, seed=arguments.seed, **VARIANTS[arguments.one]
+        dataset,
+        arguments.model,
+        arguments.epochs,
+        arguments.batch,
+        torch.device(arguments.device),
+        seed=arguments.seed,
+        **VARIANTS[arguments.one],
     )
     clock, busy = zip(*speeds[1:], strict=True)
     return {
@@ -180,100 +192,100 @@ def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Takes turns, prints the table and writes benchmarks/results."""
+    """Takes turns, prints the tables and writes benchmarks/results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=MODELS, default="nRN18")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3, help="seeds")
+    parser.add_argument("--batch", type=int, help="images an iteration; by default, as the next three, by model")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--rounds", type=int, help="seeds")
     parser.add_argument("--images", type=int, help="an epoch; more than the digits' repeats them")
     parser.add_argument("--compiled", action="store_true", help="torch.compile too")
     parser.add_argument("--one", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--model", choices=MODELS, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(run_one(arguments)))
         return
-    runs = []
+    began = time.monotonic()
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         Digits(image_size=SIZE).load(Path(folder))
-        for seed in range(arguments.rounds):
-            for variant in variants(torch.device(arguments.device), compiled=arguments.compiled):
-                runs.append(_in_own_process(arguments, variant, seed, Path(folder)))
-                speed, busy = (
-                    statistics.median(runs[-1][name]) for name in ("images_per_second", "images_per_cpu_second")
-                )
-                print(f"round {seed + 1}: {variant}: {speed:,.0f} images/s, {busy:,.0f} a CPU second", flush=True)
-    _report(arguments, runs)
+        for model in arguments.models:
+            given = {name: getattr(arguments, name) for name in LENGTHS[model]}
+            length = LENGTHS[model] | {name: value for name, value in given.items() if value is not None}
+            found[model] = _summarize(model, length, _rounds(arguments, model, length, Path(folder)))
+    content = {
+        "question": "images a second in training, the core beside a DataLoader loop",
+        "settings": {"device": arguments.device, "threads": arguments.threads, "image_size": SIZE},
+        "models": found,
+        "gpu": torch.cuda.get_device_name() if arguments.device == "cuda" else None,
+        "seconds_in_all": time.monotonic() - began,
+    }
+    record(f"training_throughput_{arguments.device}", content, packages=("torch", "numpy"))
 
 
-def _in_own_process(arguments: argparse.Namespace, variant: str, seed: int, data: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--one", variant, "--seed", str(seed), "--data", str(data)]
-    for name in ("model", "device", "threads", "epochs", "images"):
-        if getattr(arguments, name) is not None:
-            command += [f"--{name}", str(getattr(arguments, name))]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+def _rounds(arguments: argparse.Namespace, model: str, length: Mapping[str, Any], data: Path) -> list[dict[str, Any]]:
+    """Every variant with every seed, in turns, each in a process of its own."""
+    runs = []
+    for seed in range(length["rounds"]):
+        for variant in variants(torch.device(arguments.device), compiled=arguments.compiled):
+            given = {"model": model, "device": arguments.device, "threads": arguments.threads, "seed": seed}
+            given |= {"data": data, **{name: length[name] for name in ("batch", "epochs", "images")}}
+            command = [sys.executable, __file__, "--one", variant]
+            command += [
+                text for name, value in given.items() if value is not None for text in (f"--{name}", str(value))
+            ]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+            runs.append(dict(json.loads(done.stdout.splitlines()[-1])))
+            speed, busy = (statistics.median(runs[-1][name]) for name in SPEEDS)
+            print(f"{model}, round {seed + 1}: {variant}: {speed:,.1f} images/s, {busy:,.1f} a CPU second", flush=True)
+    return runs
 
 
-def _report(arguments: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
-    print(f"\n{arguments.model}, {SIZE}x{SIZE}, batches of {BATCH}, {arguments.threads} threads, {arguments.device}")
+def _summarize(model: str, length: Mapping[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Speeds and what was learned, by variant, and what the core is beside the better peer; prints it as a table."""
+    print(f"\n{model}, {SIZE}x{SIZE}, batches of {length['batch']}")
     print(f"{'variant':18} {'images/s: median':>17} {'(quartiles)':>17} {'a CPU second':>17} {'n':>4} {'accuracy':>16}")
-    summary = {}
+    summary: dict[str, dict[str, Any]] = {}
+    learned = length["images"] is None or length["images"] >= Digits().train
     for variant in dict.fromkeys(run["variant"] for run in runs):
         own = [run for run in runs if run["variant"] == variant]
-        summary[variant] = {name: _summary(own, name) for name in ("images_per_second", "images_per_cpu_second")}
-        accuracies = [run["accuracy"] for run in own]
-        spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
-        summary[variant]["accuracy"] = {"mean": statistics.mean(accuracies), "std": spread, "n": len(accuracies)}
-        clock, busy = summary[variant]["images_per_second"], summary[variant]["images_per_cpu_second"]
-        low, high = clock["quartiles"]
-        told = f"{statistics.mean(accuracies):.3f}" + ("" if spread is None else f" +- {spread:.3f}")
-        print(f"{variant:18} {clock['median']:17,.0f} {f'({low:,.0f}, {high:,.0f})':>17} {busy['median']:17,.0f} "
-              f"{clock['n']:4} {told:>16}")  # fmt: skip
+        clock, busy = (spread([speed for run in own for speed in run[name]]) for name in SPEEDS)
+        summary[variant] = {"images_per_second": clock, "images_per_cpu_second": busy}
+        told = ""
+        if learned:
+            accuracy = [run["accuracy"] for run in own]
+            deviation = statistics.stdev(accuracy) if len(accuracy) > 1 else None
+            summary[variant]["accuracy"] = {"mean": statistics.mean(accuracy), "std": deviation, "by_seed": accuracy}
+            told = f"{statistics.mean(accuracy):.3f}" + ("" if deviation is None else f" +- {deviation:.3f}")
+        quartiles = f"({clock['quartile_1']:,.1f}, {clock['quartile_3']:,.1f})"
+        print(
+            f"{variant:18} {clock['median']:17,.1f} {quartiles:>17} {busy['median']:17,.1f} {clock['n']:4} {told:>16}"
+        )
     ratios = {}
-    for name in ("images_per_second", "images_per_cpu_second"):
+    for name in SPEEDS:
         medians = {variant: of_it[name]["median"] for variant, of_it in summary.items()}
         best = max((variant for variant in medians if variant.startswith("peer")), key=medians.__getitem__)
         ratios[name] = {"core_over_best_peer": medians["core"] / medians[best], "best_peer": best}
         print(f"{name}: core / best peer ({best}): {ratios[name]['core_over_best_peer']:.2f}")
-    path = RESULTS / f"training_throughput_{arguments.model}_{arguments.device}.json"
-    path.parent.mkdir(exist_ok=True)
-    content = {
-        "question": "images a second in training, the core beside a DataLoader loop",
-        "settings": {name: getattr(arguments, name) for name in ("model", "device", "threads", "epochs", "rounds")}
-        | {"image_size": SIZE, "batch_size": BATCH, "images": arguments.images or Digits().train},
-        "summary": summary,
-        "ratios": ratios,
-        "runs": runs,
-        "made": _circumstances(arguments.device),
-    }
-    path.write_text(json.dumps(content, indent=1) + "\n")
-    print(f"wrote {path.relative_to(ROOT)}")
+    found = {"settings": length, "summary": summary, "ratios": ratios, "runs": runs}
+    if learned:
+        found["accuracy"] = _compare(summary["core"]["accuracy"], summary[ratios[SPEEDS[0]]["best_peer"]]["accuracy"])
+        print(f"accuracy: core - best peer: {found['accuracy']}")
+    return found
 
 
-def _summary(runs: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    speeds = [speed for run in runs for speed in run[name]]
-    low, median, high = statistics.quantiles(speeds, n=4)
-    return {"median": median, "quartiles": [low, high], "max": max(speeds), "n": len(speeds)}
-
-
-def _circumstances(device: str) -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=False, capture_output=True, text=True, cwd=ROOT)
-    changed = subprocess.run(["git", "status", "--porcelain", "trainables"], check=False, capture_output=True, cwd=ROOT)
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit.stdout.strip() + ("+changes" if changed.stdout else ""),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "cpu": torch.cpu.get_capabilities()["cpu_name"],
-        "bfloat16_instructions": bool(torch.cpu.get_capabilities().get("avx512_bf16")),
-        "cores": torch.cpu.get_capabilities()["num_physical_cores"],
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "load_before": LOAD_BEFORE,
-    }
+def _compare(core: Mapping[str, Any], peer: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether what both learned differs by more than seeds do: two standard errors of the difference of the means."""
+    difference, n = core["mean"] - peer["mean"], len(core["by_seed"])
+    if n < 2:
+        return {"difference": difference, "standard_error": None, "within_noise": None}
+    error = math.sqrt((core["std"] ** 2 + peer["std"] ** 2) / n)
+    return {"difference": difference, "standard_error": error, "within_noise": abs(difference) <= 2 * error}
 
 
 if __name__ == "__main__":

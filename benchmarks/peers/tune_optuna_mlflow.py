@@ -59,13 +59,13 @@ def main() -> None:
             "activation": tune.choice(["relu", "tanh"]),
         },
     )
-    began, busy = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
     results = tuner.fit()
-    wall, busy = time.perf_counter() - began, time.process_time() - busy
+    seconds = time.perf_counter() - began
     assert len(results) == arguments.trials, f"need {arguments.trials} trials, got {len(results)}"
     assert results.num_errors == 0, f"{results.num_errors} trials failed"
     assert all(result.metrics["training_iteration"] == arguments.steps for result in results)
-    print(json.dumps({"seconds": wall, "driver_cpu_seconds": busy}))
+    print(json.dumps({"seconds": seconds}))
 
 
 if __name__ == "__main__":
