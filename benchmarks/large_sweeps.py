@@ -119,6 +119,8 @@ def keep(store: SqlStore, sweep: Sweep, trials: list[Trial], measurements: list[
         {"sweep_id": sweep.id, "number": number, "kind": kind, "data": data, "at": at}
         for number, (kind, data, at) in enumerate(said, start=2)
     ]
+    if not trials:
+        return
     with writing(store.engine) as connection:
         connection.execute(insert(sql_tables.trials), [{**_row(one), "value": values[one.id]} for one in trials])
         connection.execute(insert(sql_tables.measurements), [_row(one) for one in measurements])

@@ -36,7 +36,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.large_sweeps import free_port, made_up, measure_large, once, spec, summary, wait_for
+from benchmarks.large_sweeps import free_port, keep, made_up, measure_large, once, spec, summary, wait_for
 from benchmarks.recorded import ProcessorTime, record, spread
 from service.adapters.clock import SystemClock
 from service.adapters.sql_store import SqlStore
@@ -239,8 +239,8 @@ def _results(store: SqlStore, before: int, *, count: int = 100) -> dict[str, Any
     clock, folder = SystemClock(), Path(tempfile.gettempdir())
     of = spec(before, search={"sampler": "random"})
     sweep = Sweep(id=f"after{before}", name="driver", spec=of.to_dict(), created_at=datetime.now(UTC))
-    store.add_sweep(sweep)
     trials, measurements = made_up(sweep.id, of, before)
+    keep(store, sweep, trials, measurements)
     run = Run(
         sweep,
         of,
