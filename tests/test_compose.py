@@ -129,10 +129,11 @@ def test_a_services_command_knows_its_options(name: str) -> None:
 
 
 def test_the_image_has_what_its_commands_import() -> None:
-    """The drivers of PostgreSQL and of S3 are extras of the package."""
+    """The drivers of PostgreSQL and of S3, and Ray Serve, are extras of the package."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert '".[postgres,s3]"' in (ROOT / "Dockerfile").read_text()
+    assert '".[postgres,s3,serve]"' in (ROOT / "Dockerfile").read_text()
     assert extras["s3"][0].startswith("boto3")
+    assert extras["serve"][0].startswith("ray[serve]")
 
 
 def test_the_image_holds_what_its_installation_reads() -> None:

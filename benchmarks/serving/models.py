@@ -23,8 +23,9 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
     "nRN18-64": ("narrow_resnet", {}, 64),
     "nRN18-150": ("narrow_resnet", {}, 150),
     "hGRU-64": ("contour_rnn", {"network": "hgru", "channels": 8, "kernel": 7, "steps": 8}, 64),
+    "spatial-rnn-28": ("spatial_rnn", {"network": "cnn"}, 28),
 }
-"""Family, its settings, side of the images. The last one is recurrent."""
+"""Family, its settings, side of the images. The last two are recurrent: one is all arithmetic, one has little of it."""
 
 
 def make_model(folder: Path, name: str, *, seed: int = 0) -> None:
