@@ -1,7 +1,7 @@
 """Which learning rule gives a contour network that stays right when it runs on, far beyond the steps of its training?
 
     python benchmarks/contour_dynamics.py                       # each rule with two seeds: minutes on two idle cores
-    python benchmarks/contour_dynamics.py --seeds 1 --train 500 --epochs 2 --beyond 20    # a look, in seconds
+    python benchmarks/contour_dynamics.py --seeds 1 --train 500 --epochs 2 --beyond 40    # a look, in seconds
 
 Figure 1 of Linsley et al. 2020 ("Stable and expressive recurrent vision models"), small: short paths in images of
 32 x 32 pixels, narrow networks with small kernels, trained here by each rule at the steps that the paper gives it: 6
@@ -206,6 +206,10 @@ def main() -> None:
     parser.add_argument("--beyond", type=int, default=100, help="the last step of a test")
     parser.add_argument("--output", type=Path, default=RESULTS / "contour_dynamics", help="without a suffix")
     options = vars(parser.parse_args())
+    if options["beyond"] < 2 * max(STEPS.values()):
+        parser.error(
+            f"need --beyond >= {2 * max(STEPS.values())}, twice the steps of training, got {options['beyond']}"
+        )
     output = options.pop("output")
     workers, load_before, started = len(os.sched_getaffinity(0)), os.getloadavg(), time.perf_counter()
     runs = []
