@@ -44,6 +44,7 @@ RESULTS = Path(__file__).parent / "results"
 STEPS: Mapping[str, int] = {"bptt": 6, "c_bptt": 6, "rbp": 20, "c_rbp": 20}
 """Of training, by rule."""
 NAMES = {"bptt": "BPTT", "c_bptt": "C-BPTT", "rbp": "RBP", "c_rbp": "C-RBP"}
+STYLES = ("-", "--", "-.", ":")  # lines that lie on each other are both seen
 TOGETHER = 64
 BRIGHT = 64
 
@@ -176,7 +177,7 @@ def draw(runs: Sequence[Mapping[str, Any]], chance: float) -> Figure:
             for curve in curves:
                 axes.plot(range(1, len(curve) + 1), curve, color=f"C{number}", alpha=0.3, linewidth=0.8)
             mean = [statistics.mean(column) for column in zip(*curves, strict=True)]
-            axes.plot(range(1, len(mean) + 1), mean, color=f"C{number}", linewidth=2, label=NAMES[rule])
+            axes.plot(range(1, len(mean) + 1), mean, STYLES[number], color=f"C{number}", linewidth=2, label=NAMES[rule])
             if axes is not learned:
                 axes.plot(trained, mean[trained - 1], "o", color=f"C{number}")
     for axes in (scores, learned):
