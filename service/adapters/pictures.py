@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from search_spaces import Choice, Float, Int, same
 from service.adapters.learning_rates import learning_rate_figures
 from service.adapters.pareto_picture import pareto_figures
+from service.adapters.population_picture import population_figure
 from service.domain import Measurement, Trial, TrialState
 from service.spec import SweepSpec
 
@@ -56,6 +57,8 @@ def sweep_figures(
 ) -> dict[str, Figure]:
     """The four figures of a sweep, by name, and those of several objectives and of learning rates where there are any.
 
+    Of a population, whose values say nothing of single points, the learning curves and its settings over time.
+
     Args:
         spec: says what was searched and what was compared.
         trials: the sweep's.
@@ -63,6 +66,9 @@ def sweep_figures(
         importances: share of each parameter in the spread of the objective, largest first; may be empty.
     """
     completed = [trial for trial in trials if trial.state is TrialState.COMPLETED]
+    if spec.search.pbt is not None:
+        settings = population_figure(spec.name, spec.space, trials, _best(spec, trials))
+        return {"learning_curves": _learning_curves(spec, trials, measurements), "settings": settings}
     return {
         "learning_curves": _learning_curves(spec, trials, measurements),
         "parallel_coordinates": _parallel_coordinates(spec, completed),

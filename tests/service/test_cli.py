@@ -22,7 +22,7 @@ from rich.console import Console
 
 from service.cli import text
 from service.cli.watching import follow
-from service.domain import Job, Measurement, SweepState, TrialState
+from service.domain import Exploit, Job, Measurement, SweepState, TrialState
 from service.settings import Settings
 from tests.service.conftest import save_random_segmenter
 
@@ -272,6 +272,31 @@ def test_without_a_terminal_a_sweep_is_watched_in_lines(service: Any, run: Any) 
         f"sweep {sweep.id} is completed",
         "best: trial 0 with validation/accuracy 0.5",
     ]
+
+
+def test_who_copied_whom_is_told(service: Any, run: Any) -> None:
+    """As it happens, and in the list of trials, whose points are those of now."""
+    sweep = service.running()
+    one, two = service.trial(sweep, 0), service.trial(sweep, 1)
+    exploit = Exploit(
+        trial_id=one.id,
+        step=4,
+        source=two.id,
+        before=dict(one.point),
+        point={"train.learning_rate": 0.0042},
+        checkpoint="/c",
+    )
+    service.store.add_exploits(sweep.id, [exploit], at=service.clock.now())
+    service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+    _, out, _ = run("watch", sweep.id)
+    assert "trial 0 epoch 4: goes on from trial 1 with learning_rate=0.0042" in out.splitlines()
+    _, out, _ = run("show", sweep.id)
+    (row,) = [line for line in out.splitlines() if line.startswith(one.id)]
+    assert "learning_rate=0.0042" in row
+    assert f"{two.id} at 4" in row
+    _, out, _ = run("show", sweep.id, "--json")
+    shown = json.loads(out)["trials"][0]["exploits"]
+    assert [(made["step"], made["source"], made["before"]) for made in shown] == [(4, two.id, dict(one.point))]
 
 
 def test_a_watched_sweep_that_fails_is_a_failure(service: Any, run: Any) -> None:

@@ -32,7 +32,7 @@ from service.adapters.memory import MemoryStore
 from service.adapters.mlflow_analyses import log_analysis
 from service.adapters.mlflow_package import REQUIREMENTS
 from service.adapters.mlflow_tracker import HABITS, MlflowTracker
-from service.domain import Measurement, NotFound, Sweep, SweepState, Trial, TrialState, Unavailable
+from service.domain import Exploit, Measurement, NotFound, Sweep, SweepState, Trial, TrialState, Unavailable
 from service.settings import Settings
 from service.spec import SweepSpec
 from trainables.saved_model import load_model, save_model
@@ -291,6 +291,26 @@ def test_repeats_tell_what_their_point_came_to(tracking: Settings) -> None:
     ]
     spread = pytest.approx(0.125 * 2**0.5)
     assert said == [{"mean": 0.625, "best": 0.75, "standard_deviation": spread}, {}, {}, {"mean": 0.625, "best": 0.625}]
+
+
+def test_what_a_population_does_is_shown_over_time(tracking: Settings) -> None:
+    """Parameters stay those of the start, for MLflow takes no others; settings are metrics, and an exploit is a tag."""
+    lab = Lab(tracking, "people", search={"trials": 2, "pbt": {"interval": 2}}, stop={"pruner": "none"})
+    one, two = lab.trial(0), lab.trial(1)
+    lab.measure(one, 2, **{"validation/accuracy": 0.5})
+    before = lab.store.trial(one).point
+    exploit = Exploit(
+        trial_id=one, step=2, source=two, before=before, point={"train.learning_rate": 0.004}, checkpoint="/c"
+    )
+    lab.store.add_exploits(lab.id, [exploit], at=lab.at())
+    lab.store.move_trial(one, TrialState.PAUSED, at=lab.at())  # told with the point as it is now
+    lab.show()
+    lab.show()
+    run = lab.runs()[1]
+    assert run.data.params["train.learning_rate"] == "0.001"
+    assert run.data.tags["sweepserve.exploit.000002"] == f"goes on from trial {two} with train.learning_rate = 0.004"
+    history = lab.client.get_metric_history(run.info.run_id, "settings/train.learning_rate")
+    assert [(metric.step, metric.value) for metric in history] == [(0, 0.001), (2, 0.004)]
 
 
 def fill(lab: Lab, saved: Path) -> None:

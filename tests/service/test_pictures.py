@@ -15,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from service.adapters.pictures import draw, sweep_figures
-from service.domain import Measurement, Trial, TrialState
+from service.adapters.population_picture import ancestry, course
+from service.domain import Exploit, Measurement, Trial, TrialState
 from service.spec import SweepSpec
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -153,3 +154,64 @@ def test_several_objectives_have_a_pareto_front(tmp_path: Path, others: list[dic
 def test_one_objective_has_no_pareto_front() -> None:
     """Its front would be the best trial."""
     assert "pareto_front" not in make_figures(5)
+
+
+def make_population() -> list[Trial]:
+    """Trial 0 copies 2 after two epochs; 1 copies 0 after four; 2 copies nobody."""
+    rates = {(0, 0): 0.01, (1, 0): 0.02, (2, 0): 0.03, (0, 2): 0.036, (1, 4): 0.0288}
+
+    def exploit(number: int, source: int, step: int) -> Exploit:
+        return Exploit(
+            trial_id=f"s-{number}",
+            step=step,
+            source=f"s-{source}",
+            before={"train.learning_rate": rates[number, 0]},
+            point={"train.learning_rate": rates[number, step]},
+            checkpoint="/c",
+        )
+
+    made = {0: (exploit(0, 2, 2),), 1: (exploit(1, 0, 4),), 2: ()}
+    return [
+        Trial(
+            id=f"s-{number}",
+            sweep_id="s",
+            number=number,
+            point=exploits[-1].point if exploits else {"train.learning_rate": rates[number, 0]},
+            exploits=exploits,
+            state=TrialState.COMPLETED,
+            values=(0.1 * number,) if number < 2 else (0.05,),
+            step=6,
+            created_at=NOW,
+        )
+        for number, exploits in made.items()
+    ]
+
+
+def test_the_way_of_weights_leads_through_several_trials() -> None:
+    """The last copy was made of a copy: two epochs in trial 2, two in trial 0, two in trial 1."""
+    trials = make_population()
+    rate = "train.learning_rate"
+    own = [(one.after, one.until, one.point[rate]) for one in course(trials[1])]
+    assert own == [(0, 4, 0.02), (4, 6, 0.0288)]
+    seen = [(one.after, one.until, one.point[rate]) for one in ancestry(trials[1], {one.id: one for one in trials})]
+    assert seen == [(0, 2, 0.03), (2, 4, 0.036), (4, 6, 0.0288)]
+
+
+def test_a_population_is_pictured_over_time(tmp_path: Path) -> None:
+    """Its settings by epoch, in place of pictures that take a value for that of one point."""
+    document = {
+        "name": "people",
+        "family": "narrow_resnet",
+        "data": {"name": "digits"},
+        "fixed": {"train.max_epochs": 6},
+        "space": {"train.learning_rate": {"kind": "float", "low": 1e-3, "high": 1e-1, "log": True}},
+        "search": {"trials": 3, "pbt": {"interval": 2}},
+    }
+    spec = SweepSpec.from_dict(document)
+    for trials in ([], make_population()):
+        figures = sweep_figures(spec, trials, [], {})
+        assert set(figures) == {"learning_curves", "settings"}
+        draw(tmp_path, figures)
+    (axes,) = figures["settings"].axes
+    (way,) = axes.lines
+    assert list(way.get_ydata()) == [0.03, 0.03, 0.036, 0.036, 0.0288, 0.0288]

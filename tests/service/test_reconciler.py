@@ -318,6 +318,13 @@ def test_a_waiting_sweep_tells_why(world: World) -> None:
     assert why(waits, 2) == f"{limit}; 1 of those that wait come first"
 
 
+def test_a_sweep_that_is_launched_while_it_is_asked_about_waits_for_nothing_else(world: World) -> None:
+    """It was queued when it was read, and is not when the others are."""
+    queued = world.submit()
+    world.run(queued)
+    assert reconciler.waiting_for(world.store, queued, max_running_sweeps=9) == "it is about to be launched"
+
+
 def test_a_reconciler_that_comes_late_ends_nothing(world: World) -> None:
     """It judged a driver that has been followed by another meanwhile: the sweep is the other's."""
 

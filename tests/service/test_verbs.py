@@ -221,3 +221,14 @@ def test_a_verb_that_crashed_half_way_can_be_asked_again() -> None:
     assert world.now(sweep).state is S.STOPPED
     assert act(world, "resume", sweep).state is S.QUEUED
     assert states(world, sweep) == [TrialState.PAUSED] * 3 + [TrialState.FAILED]
+
+
+def test_a_population_stays_as_many_as_it_is(world: World) -> None:
+    """Its trials train together: others would come too late, and a limit of time would end them all."""
+    space = {"train.learning_rate": {"kind": "float", "low": 1e-4, "high": 0.1, "log": True}}
+    sweep = world.submit(space=space, search={"trials": 4, "pbt": {"interval": 2}})
+    with pytest.raises(InvalidSpec, match="need the 4 of its population, which all train together, got 8"):
+        verbs.extend(world.store, sweep.id, clock=world.clock, trials=8)
+    with pytest.raises(InvalidSpec, match="stop\\.time_budget: need null"):
+        verbs.extend(world.store, sweep.id, clock=world.clock, time_budget="1h")
+    assert world.now(sweep) == sweep

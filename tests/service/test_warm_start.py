@@ -102,3 +102,12 @@ def test_what_does_not_compare_is_a_fault(store: MemoryStore, changes: dict[str,
 def test_a_sweep_may_start_from_one_that_compares(store: MemoryStore) -> None:
     """There is nothing to say then."""
     assert list(faults(make_spec(search={"warm_start": ["old"]}), store)) == []
+
+
+def test_a_population_says_nothing_of_its_points(store: MemoryStore) -> None:
+    """Its values are of trials that left them on the way."""
+    population = make_spec(search={"trials": 2, "pbt": {"interval": 2}})
+    store.add_sweep(Sweep(id="people", name="test", spec=population.to_dict(), created_at=NOW))
+    (fault,) = faults(make_spec(search={"warm_start": ["people"]}), store)
+    assert fault.pointer == "/search/warm_start/0"
+    assert "sweep people is of population-based training" in fault.message
