@@ -96,25 +96,26 @@ def served(home: Path) -> Iterator[tuple[str, str]]:
 
 
 def populate(store: SqlStore, home: Path) -> None:
-    """A sweep with trials, measurements and a model of random weights."""
+    """A sweep with trials, measurements and a model of random weights: something to show for every operation."""
     clock = SystemClock()
-    spec = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}}
+    objectives = [{"metric": "validation/accuracy", "mode": "max"}, {"metric": "model/parameters", "mode": "min"}]
+    spec = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}, "objectives": objectives}
     submissions = Submissions(store=store, clock=clock, weights_root=home / "weights", cluster=MemoryLauncher())
     sweep = submissions.create(spec)
     store.count_attempt(sweep.id)
     store.move_sweep(sweep.id, SweepState.RUNNING, at=clock.now())
-    for number in range(3):
+    for number in range(9):
         trial = Trial(
             id=f"{sweep.id}-{number:04}",
             sweep_id=sweep.id,
             number=number,
-            point={"train.learning_rate": 0.001},
+            point={"train.learning_rate": 0.001 * (number + 1)},
             created_at=clock.now(),
         )
         store.add_trial(trial)
         metrics = {"validation/accuracy": 0.5, "train/loss": float("nan")}
         store.add_measurement(Measurement(trial_id=trial.id, step=1, at=clock.now(), metrics=metrics))
-        store.move_trial(trial.id, TrialState.COMPLETED, at=clock.now(), values=(0.5,))
+        store.move_trial(trial.id, TrialState.COMPLETED, at=clock.now(), values=(0.5 + 0.01 * number, 1000.0 + number))
     nothing = Split(images=np.zeros((0, 1, 16, 16), np.uint8), targets=np.zeros(0, np.int64))
     preprocessing, task = Preprocessing(height=16, width=16), Classification(classes=("cat", "dog", "newt"))
     config = NarrowResNetConfig(channels=(2, 4, 4, 4))

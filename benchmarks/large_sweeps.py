@@ -24,7 +24,6 @@ import numpy as np
 from sqlalchemy import insert
 
 from benchmarks.recorded import ROOT, spread
-from service import sweeps
 from service.adapters import sql_tables
 from service.adapters.clock import SystemClock
 from service.adapters.optuna_search import Search
@@ -34,6 +33,7 @@ from service.adapters.sql_store import SqlStore
 from service.domain import Measurement, Sweep, SweepState, Trial, TrialState, as_data
 from service.driver.recorder import Recorder
 from service.driver.run import Run
+from service.leaderboards import Leaderboards
 from service.settings import Settings
 from service.spec import SweepSpec
 
@@ -212,9 +212,9 @@ def _rebuild(store: SqlStore, count: int, folder: Path) -> dict[str, Any]:
 def _functions(store: SqlStore) -> dict[str, Any]:
     """The store's own answers, without HTTP."""
     return {
-        "leaderboard, first 50": _timed(lambda: sweeps.leaderboard(store, "large", limit=50)),
-        "leaderboard, two objectives, first 50": _timed(lambda: sweeps.leaderboard(store, "pareto", limit=50)),
-        "leaderboard, four repeats, first 50": _timed(lambda: sweeps.leaderboard(store, "repeats", limit=50)),
+        "leaderboard, first 50": _timed(lambda: Leaderboards(store).page("large", limit=50)),
+        "leaderboard, two objectives, first 50": _timed(lambda: Leaderboards(store).page("pareto", limit=50)),
+        "leaderboard, four repeats, first 50": _timed(lambda: Leaderboards(store).page("repeats", limit=50)),
         "sweeps, first 100": _timed(lambda: store.sweeps(limit=100)),
         "count trials": _timed(lambda: store.count_trials("large")),
         "all trials": _timed(lambda: store.trials("large"), times=5),
