@@ -155,24 +155,25 @@ class Found:
 
     def add(self, report: Path) -> None:
         """Reads the events of a round."""
-        for line in report.open(encoding="utf-8"):
-            scenario = json.loads(line).get("ScenarioFinished")
-            if scenario is None:
-                continue
-            recorder = scenario["recorder"]
-            for interaction in recorder.get("interactions", {}).values():
-                self.phases[scenario["phase"]] += 1
-                self.operations[recorder["label"]] += 1
-                if interaction.get("response") is None:
-                    self.unanswered += 1
-                else:
-                    self.statuses[interaction["response"]["status_code"]] += 1
-            for checks in recorder.get("checks", {}).values():
-                for check in checks:
-                    if check["status"] == "success":
-                        self.checks[check["name"]] += 1
+        with report.open(encoding="utf-8") as lines:
+            for line in lines:
+                scenario = json.loads(line).get("ScenarioFinished")
+                if scenario is None:
+                    continue
+                recorder = scenario["recorder"]
+                for interaction in recorder.get("interactions", {}).values():
+                    self.phases[scenario["phase"]] += 1
+                    self.operations[recorder["label"]] += 1
+                    if interaction.get("response") is None:
+                        self.unanswered += 1
                     else:
-                        self.failures.append(f"{recorder['label']}: {check['name']}")
+                        self.statuses[interaction["response"]["status_code"]] += 1
+                for checks in recorder.get("checks", {}).values():
+                    for check in checks:
+                        if check["status"] == "success":
+                            self.checks[check["name"]] += 1
+                        else:
+                            self.failures.append(f"{recorder['label']}: {check['name']}")
 
 
 def fuzz(url: str, key: str, *, phases: str, examples: int, seed: int, folder: Path) -> Path:

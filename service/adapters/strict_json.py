@@ -20,14 +20,14 @@ def encode(value: Any) -> str:
         TypeError: it holds something that JSON has not.
     """
     try:
-        return json.dumps(value, allow_nan=False)
+        return _ENCODER.encode(value)
     except ValueError:  # rare, so that ordinary values are not walked through in Python
-        return json.dumps(_marked(value), allow_nan=False)
+        return _ENCODER.encode(_marked(value))
 
 
 def decode(text: str | bytes) -> Any:
     """The value that `encode` wrote."""
-    return json.loads(text, object_hook=_unmarked)
+    return _DECODER.decode(text if isinstance(text, str) else text.decode())
 
 
 def _marked(value: Any) -> Any:
@@ -41,4 +41,9 @@ def _marked(value: Any) -> Any:
 
 
 def _unmarked(value: dict[str, Any]) -> Any:
-    return float(value[_MARK]) if value.keys() == {_MARK} else value
+    return float(value[_MARK]) if len(value) == 1 and _MARK in value else value
+
+
+# Made once: `json.dumps` and `json.loads` with options of ours would make them anew for each value.
+_ENCODER = json.JSONEncoder(allow_nan=False)
+_DECODER = json.JSONDecoder(object_hook=_unmarked)
