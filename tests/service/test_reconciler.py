@@ -154,9 +154,10 @@ def test_two_reconcilers_launch_one_driver(world: World) -> None:
                 reconciler.reconcile(self, world.launcher, clock=world.clock, trials_folder=world.trials_folder)
             return super().count_attempt(sweep_id, after=after)
 
-    world.store = Twin()
+    world.store = twin = Twin()
     sweep = world.submit()
     world.reconcile()
+    assert twin.raced
     assert world.launcher.launches == [(sweep.id, 1)]
     assert world.now(sweep).attempt == 1
 

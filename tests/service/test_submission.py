@@ -221,4 +221,5 @@ def test_two_that_take_over_a_dead_request_make_one_sweep() -> None:
         world.submit("key")
     world.clock.advance(timedelta(minutes=1).total_seconds())
     assert world.submit("key") == store.other
+    assert store.raced
     assert len(world.store.sweeps()) == 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.adapters.sql_store import SqlStore
+from service.domain import Claim
 
 SPEC = {
     "name": "digits",
@@ -44,9 +47,26 @@ def test_a_key_that_is_none_is_a_fault_of_the_header(service: Any, key: str) -> 
     assert service.store.sweeps() == []
 
 
+class Meeting(SqlStore):
+    """A store in whose first claim another process is waited for, so that both are in the middle of theirs at once."""
+
+    barrier: threading.Barrier
+    met = False
+
+    def claim(self, claim: Claim, *, expired_before: datetime) -> Claim:
+        """Waits once."""
+        if not self.met:
+            self.met = True
+            self.barrier.wait(30)
+        return super().claim(claim, expired_before=expired_before)
+
+
 def test_requests_that_race_with_one_key_make_one_sweep(make_service: Any, tmp_path: Path) -> None:
     """Two API processes over one database: every answer is the same sweep, or says that it is being made."""
-    stores = [SqlStore(f"sqlite:///{tmp_path}/store.db") for _ in range(2)]
+    stores = [Meeting(f"sqlite:///{tmp_path}/store.db") for _ in range(2)]
+    barrier = threading.Barrier(2)
+    for store in stores:
+        store.barrier = barrier
     stores[0].migrate()
     services = [make_service(store) for store in stores]
 
@@ -56,6 +76,8 @@ def test_requests_that_race_with_one_key_make_one_sweep(make_service: Any, tmp_p
 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(post, range(8)))
+    assert all(store.met for store in stores)
+    assert not barrier.broken, "both were about to claim the key at once"
     made = {answer.json()["id"] for answer in answers if answer.status_code == 202}
     assert {answer.status_code for answer in answers} <= {202, 409}
     assert [sweep.id for sweep in stores[0].sweeps()] == list(made)
