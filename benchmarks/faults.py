@@ -28,7 +28,7 @@ FAULTS: Mapping[str, str] = {
     "test_every_program_in_turn": "SIGKILL to API, driver, worker, MLflow and Ray in random order, then to everything",
     "test_one_program_again_and_again[API]": "SIGKILL to the API, three times in a sweep",
     "test_one_program_again_and_again[driver]": "SIGKILL to the sweep's driver, twice in a sweep",
-    "test_one_program_again_and_again[worker]": "SIGKILL to the trials' workers, three times in a sweep",
+    "test_one_program_again_and_again[worker]": "SIGKILL to the trials' workers, twice in a sweep",
     "test_one_program_again_and_again[MLflow]": "SIGKILL to MLflow, three times in a sweep",
     "test_one_program_again_and_again[Ray]": "SIGKILL to Ray's head, twice in a sweep",
     "test_mlflow_is_absent_then_silent_and_has_everything_in_the_end": "MLflow absent, then taking requests in silence",

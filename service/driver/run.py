@@ -27,7 +27,7 @@ from trainables.trainable import Report, TrialSettings
 logger = logging.getLogger(__name__)
 
 DEATHS = 3
-"""A trial whose worker dies this many times has failed: it is likely what kills them."""
+"""A trial whose worker dies this many times without a step in between has failed: it is likely what kills them."""
 LOOK_SECONDS = 1.0
 """What is waited at once for a look at the population to be in the store; nothing could run meanwhile."""
 
@@ -163,6 +163,8 @@ class Run:
             if trial is None:  # the sweep was stopped while the report was on its way
                 return True
             values = self._values(report["best_metrics"])
+            if report["step"] > trial.step:
+                self._deaths.pop(trial_id, None)
             trial = replace(trial, step=report["step"], checkpoint=report["checkpoint"], values=values)
             self._running[trial_id] = trial
             measurement = Measurement(

@@ -33,10 +33,10 @@ def test_every_program_in_turn(stack: Any, undisturbed: list[dict[str, Any]]) ->
 @LONG
 @pytest.mark.parametrize("program", ["API", "driver", "worker", "MLflow", "Ray"])
 def test_one_program_again_and_again(stack: Any, undisturbed: list[dict[str, Any]], program: str) -> None:
-    """Three times in one sweep; a sweep's driver dies with Ray, and counts."""
+    """Three times in one sweep; deaths of drivers, which die with Ray, and of a trial's workers count."""
     sweep_id = stack.sweep(f"again-{program.lower()}")
     before = stack.killed[program]
-    for _ in range(2 if program in ("Ray", "driver") else 3):
+    for _ in range(2 if program in ("Ray", "driver", "worker") else 3):
         stack.until_measured(sweep_id, stack.random.randint(1, stack.TRIALS * stack.EPOCHS // 8))
         stack.kill(program)
     assert stack.killed[program] >= before + 2

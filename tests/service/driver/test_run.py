@@ -193,6 +193,19 @@ def test_a_trial_that_kills_its_workers_has_failed(harness: Harness) -> None:
     )
 
 
+def test_a_trial_that_gets_on_between_deaths_goes_on(harness: Harness) -> None:
+    """Machines that come and go end no long trial; the step that its checkpoint repeats is no progress."""
+    for step in range(1, 2 * DEATHS):
+        trial_id = harness.start()["trial_id"]
+        harness.report(trial_id, step, 0.5)
+        harness.run.lose(trial_id, "killed")
+    for _ in range(DEATHS - 1):
+        harness.report(harness.start()["trial_id"], step, 0.5)
+        harness.run.lose(trial_id, "killed")
+    (trial,) = harness.trials()
+    assert (trial.state, trial.step) == (TrialState.FAILED, step)
+
+
 def test_a_trial_that_runs_out_of_memory_is_tried_once_more_with_twice_the_share(tmp_path: Path) -> None:
     """It goes on from its checkpoint; when that is not enough, it has failed, and the reason says with how much."""
     harness = Harness(tmp_path, resources={"cpus": 1, "gpus": 0.25})
