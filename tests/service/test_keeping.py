@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from service.adapters.memory import MemoryStore, MemoryTracker
 from service.domain import Measurement, Sweep, SweepState, Trial, TrialState
 from service.keeping import expendable, tidy
-from service.sweeps import leaderboard
+from service.sweeps import best_trials
 from service.tracking import remove
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -186,7 +186,7 @@ def test_what_is_not_kept_leaves_the_disk_and_stays_on_the_leaderboard(tmp_path:
     """The store says that it was removed; its values stay."""
     disk = Disk(tmp_path, 4)
     assert disk.tidy() == ["s-0003"]
-    assert [point.trials[0].weights for point in leaderboard(disk.store, "s")] == ["kept"] + ["removed"] * 3
+    assert [one.weights for one in best_trials(disk.store, "s")] == ["kept"] + ["removed"] * 3
 
 
 def test_models_and_what_other_sweeps_start_from_stay_until_those_are_gone(tmp_path: Path) -> None:

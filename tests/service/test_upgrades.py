@@ -48,7 +48,7 @@ def rows(table: str) -> Iterator[dict[str, Any]]:
                         "checkpoint": "/there",
                         "point": {"x": [1, None]},
                     }
-                    yield {**times, **identity, **found, "state": state, "reason": ""}
+                    yield {**times, **identity, **found, "state": state, "reason": "", "exploits": []}
         case "measurements":
             for trial in rows("trials"):
                 yield {"trial_id": trial["id"], "step": 7, "at": AT, "metrics": {"validation/accuracy": 0.5}}
