@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli.text import number, point, sparkline, styled, when
+from service.cli.text import measured, number, point, sparkline, styled, when
 
 Json = Mapping[str, Any]
 
@@ -76,16 +76,20 @@ def leaderboard(found: Sequence[Json], spec: Json) -> Table:
 
 
 def curves(found: Sequence[Json]) -> Table:
-    """Learning curves, a line each: drawn from its own lowest to its own highest number, and where it ended."""
+    """Learning curves, a line each, those of a metric on one scale; then its least, its most and its last number."""
     made = table("trial", "state", "epochs", "metric", "curve", "least", "most", "last")
+    made.columns[4].no_wrap = True
+    scales: dict[str, list[float]] = {}
     for one in found:
         for metric, values in one["values"].items():
-            numbers = [value for value in values if isinstance(value, int | float)]
+            scales.setdefault(metric, []).extend(measured(values))
+    for one in found:
+        for metric, values in one["values"].items():
+            numbers, all_numbers = measured(values), scales[metric]
+            line = sparkline(values, low=min(all_numbers, default=0.0), high=max(all_numbers, default=0.0))
             ends = (min(numbers, default=None), max(numbers, default=None), values[-1] if values else None)
             epochs = str(one["steps"][-1]) if one["steps"] else "0"
-            line = sparkline(values)
             made.add_row(one["trial_id"], styled(one["state"]), epochs, escape(metric), line, *map(number, ends))
-    made.columns[4].no_wrap = True
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -48,15 +48,15 @@ def point(values: Mapping[str, Any]) -> str:
     return " ".join(f"{short[name] if unique else name}={_value(value)}" for name, value in values.items())
 
 
-def sparkline(values: Sequence[Any]) -> str:
-    """Numbers as a line of bars, the lowest one the lowest bar; a dot for what is no number."""
-    numbers = [value for value in values if isinstance(value, int | float)]
-    low, high = min(numbers, default=0.0), max(numbers, default=0.0)
-    room = (high - low) or 1.0
-    return "".join(
-        BARS[round((value - low) / room * (len(BARS) - 1))] if isinstance(value, int | float) else "·"
-        for value in values
-    )
+def measured(values: Iterable[Any]) -> list[float]:
+    """The numbers among values of the API, whose `NaN` is a text and whose null says that nothing was measured."""
+    return [value for value in values if isinstance(value, int | float)]
+
+
+def sparkline(values: Sequence[Any], *, low: float, high: float) -> str:
+    """Numbers as a line of bars, `low` the lowest bar and `high` the highest; a dot for what is no number."""
+    steps = (len(BARS) - 1) / ((high - low) or 1.0)
+    return "".join(BARS[round((value - low) * steps)] if measured([value]) else "·" for value in values)
 
 
 def _value(value: Any) -> str:

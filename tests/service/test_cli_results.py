@@ -11,7 +11,7 @@ from tests.service.api.test_pages import SEVERAL, complete
 
 
 def test_curves_are_drawn_in_lines(service: Any, run: Any) -> None:
-    """A line a trial and metric; NaN is a dot, and the numbers beside it say how far it went."""
+    """A line a trial and metric, on one scale; NaN is a dot, and the numbers beside it say how far it went."""
     sweep = service.running()
     service.trial(sweep, 0)
     for step, value in enumerate([0.0, 0.5, 1.0], 2):
@@ -19,12 +19,14 @@ def test_curves_are_drawn_in_lines(service: Any, run: Any) -> None:
             trial_id=f"{sweep.id}-0000", step=step, at=service.clock.now(), metrics={"validation/accuracy": value}
         )
         service.store.add_measurement(measurement)
+    service.trial(sweep, 1, value=0.5)
     status, out, _ = run("curves", sweep.id)
     assert status == 0
+    assert out.splitlines()[3].split()[3:] == ["validation/accuracy", "▅", "0.5", "0.5", "0.5"]
     assert out.splitlines()[2].split() == [
         f"{sweep.id}-0000", "running", "4", "validation/accuracy", "·▁▅█", "0", "1", "1",
     ]  # fmt: skip
-    (curve,) = json.loads(run("curves", sweep.id, "--json", "--points", "2", "--metric", "validation/accuracy")[1])
+    curve, _ = json.loads(run("curves", sweep.id, "--json", "--points", "2", "--metric", "validation/accuracy")[1])
     assert curve["steps"] == [2, 4]
     status, _, err = run("curves", sweep.id, "--metric", "accuracy")
     assert (status, "none of these trials reports 'accuracy'" in err) == (1, True)
@@ -61,9 +63,9 @@ def test_the_pareto_front_is_listed(service: Any, run: Any) -> None:
     assert (status, "need a sweep with several objectives" in err) == (1, True)
 
 
-def test_a_sparkline_goes_from_its_lowest_to_its_highest() -> None:
+def test_a_sparkline_goes_from_the_lowest_to_the_highest() -> None:
     """Whatever is in it."""
-    assert text.sparkline([0, 7]) == "▁█"
-    assert text.sparkline([0.5, 0.5]) == "▁▁"
-    assert text.sparkline(["NaN", None]) == "··"
-    assert text.sparkline([]) == ""
+    assert text.sparkline([0, 7], low=0, high=7) == "▁█"
+    assert text.sparkline([0.5, 0.5], low=0.5, high=0.5) == "▁▁"
+    assert text.sparkline(["NaN", None, 1.0], low=0, high=1) == "··█"
+    assert text.sparkline([], low=0.0, high=0.0) == ""
