@@ -27,13 +27,13 @@ class Outcome:
     """Of all answers where they were asked for, else of one."""
 
     def summary(self) -> dict[str, Any]:
-        """Throughput and latency."""
-        assert len(self.latencies) > 1, self.failures[:3]
-        cuts = statistics.quantiles(self.latencies, n=100)
+        """Throughput and latency; no latencies (NaN has no JSON) of less than two answers."""
+        several = len(self.latencies) > 1
+        cuts = statistics.quantiles(self.latencies, n=100) if several else []
         return {
             "requests_a_second": round(len(self.latencies) / self.seconds, 1),
-            "p50_ms": round(1000 * cuts[49], 2),
-            "p99_ms": round(1000 * cuts[98], 2),
+            "p50_ms": round(1000 * cuts[49], 2) if several else None,
+            "p99_ms": round(1000 * cuts[98], 2) if several else None,
             "n": len(self.latencies),
             "failed": len(self.failures),
         }
@@ -114,10 +114,11 @@ async def load(
                 continue
             if status != 200:
                 outcome.failures.append(f"{status} {body[:200]!r}")
-            elif asked >= counts_from and (rate or perf_counter() < ends):
-                outcome.latencies.append(perf_counter() - asked)
+            else:
                 if keep or not outcome.bodies:
                     outcome.bodies.append(body)
+                if asked >= counts_from and (rate or perf_counter() < ends):
+                    outcome.latencies.append(perf_counter() - asked)
             due += clients / rate if rate else 0.0
         connection.transport.close()
 

@@ -31,8 +31,8 @@ class Server:
                 start_new_session=True, stdout=log, stderr=log,
             )  # fmt: skip
 
-    def wait(self, request: bytes) -> None:
-        """Until it answers the request.
+    def wait(self, request: bytes) -> bytes:
+        """Until it answers the request; with what.
 
         Raises:
             TimeoutError: it does not, or ended.
@@ -42,8 +42,8 @@ class Server:
             try:
                 outcome = load.measure(self.port, request, clients=1, seconds=0.0)
                 said = "; ".join(outcome.failures[:1])
-                if outcome.asked and not outcome.failures:
-                    return
+                if outcome.bodies and not outcome.failures:
+                    return outcome.bodies[0]
             except OSError as error:
                 said = repr(error)
             time.sleep(0.5)
