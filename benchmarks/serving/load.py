@@ -117,8 +117,9 @@ async def load(
             else:
                 if keep or not outcome.bodies:
                     outcome.bodies.append(body)
-                if asked >= counts_from and (rate or perf_counter() < ends):
-                    outcome.latencies.append(perf_counter() - asked)
+                now = perf_counter()
+                if asked >= counts_from if rate else counts_from <= now < ends:
+                    outcome.latencies.append(now - asked)
             due += clients / rate if rate else 0.0
         connection.transport.close()
 
