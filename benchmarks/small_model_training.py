@@ -6,10 +6,9 @@ Six networks of the spatial RNNs' table 4.3 on 500 digits of 28 x 28 pixels in b
 is what a user would write: a DataLoader over a data set that normalises an image at a time, eager, the loss and the
 number of right answers read after each batch; also with the data normalised beforehand (a TensorDataset). "Arithmetic"
 is what no loop can avoid with torch's kernels: forward and backward passes and updates on batches that are ready, and
-nothing else; "compiled" is the core with `train.compile: on`, whose translation comes once a trial. All variants take
-turns in one process. Processor time tells what a step costs where trials share cores, and other work on the
-machine disturbs it least; wall time is beside it. `--threads 2` is for a machine that does nothing else: there torch's
-threads wait for each other.
+nothing else. All variants take turns in one process. Processor time tells what a step costs where trials share cores,
+and other work on the machine disturbs it least; wall time is beside it. `--threads 2` is for a machine that does
+nothing else: there torch's threads wait for each other.
 
 Stacked: the same seeds trained one after another and as one model whose layers are batches of matrices (an LSTM's four
 directions too, which takes square images), both in a plain loop over normalised data. Are the weights the same bits?
@@ -70,7 +69,7 @@ class Pixels(TorchDataset[tuple[Tensor, int]]):
         return (image / 255 - self.mean) / self.std, int(self.split.targets[index])
 
 
-def trial_of(network: str, seed: int = 0, **settings: Any) -> TrialConfig:
+def trial_of(network: str, seed: int = 0) -> TrialConfig:
     """The trial of a network; hardly anything is validated, so that a step is nearly all training."""
     train = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": RATE, "batch_size": BATCH, "precision": "float32"}
     data = {"name": "digits", "image_size": 28, "train": 500, "validation": 1, "test": 1}
@@ -78,7 +77,7 @@ def trial_of(network: str, seed: int = 0, **settings: Any) -> TrialConfig:
         {
             "family": "spatial_rnn",
             "model": NETWORKS[network],
-            "train": {**train, "seed": seed, **settings},
+            "train": {**train, "seed": seed},
             "data": data,
         }
     )
@@ -96,9 +95,9 @@ def build(network: str, seed: int) -> nn.Module:
     return trial_of(network).model.build(input_shape=(1, 28, 28), outputs=10)
 
 
-def core(network: str, dataset: Dataset, **settings: Any) -> Callable[[], object]:
+def core(network: str, dataset: Dataset) -> Callable[[], object]:
     """An epoch of ours."""
-    training = Training(trial_of(network, **settings), dataset, device=torch.device("cpu"))
+    training = Training(trial_of(network), dataset, device=torch.device("cpu"))
     return training.advance
 
 
@@ -228,17 +227,13 @@ def compare(dataset: Dataset, epochs: int, threads: int) -> dict[str, dict[str, 
             "plain, normalised before": plain(network, dataset, tensors=True),
             "arithmetic": arithmetic(network, dataset),
         }
-        if network.endswith("fc"):  # torch.compile leaves LSTMs to the kernels that they have anyway
-            variants["compiled"] = core(network, dataset, compile="on")
         costs: dict[str, list[Cost]] = defaultdict(list)
-        first = {name: timed(epoch) for name, epoch in variants.items()}  # warms up
+        for epoch in variants.values():
+            epoch()  # warms up
         for _ in range(epochs):
             for name, epoch in variants.items():
                 costs[name].append(timed(epoch))
         found[network] = {name: _summary(costs[name]) for name in variants}
-        if "compiled" in variants:
-            wall, processor = first["compiled"]
-            found[network]["compiled"]["first_epoch"] = {"wall": wall, "cpu": processor}
         print(network, json.dumps({name: round(one["cpu"]["median"] * 1e3, 1) for name, one in found[network].items()}))
     torch.set_num_threads(1)
     return found
