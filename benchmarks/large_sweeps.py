@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import httpx
 import numpy as np
-from sqlalchemy import insert
+from sqlalchemy import Table, insert
 
 from benchmarks.recorded import ROOT, spread
 from service.adapters import sql_tables
@@ -119,12 +119,15 @@ def keep(store: SqlStore, sweep: Sweep, trials: list[Trial], measurements: list[
         {"sweep_id": sweep.id, "number": number, "kind": kind, "data": data, "at": at}
         for number, (kind, data, at) in enumerate(said, start=2)
     ]
-    if not trials:
-        return
+    rows: dict[Table, list[dict[str, Any]]] = {
+        sql_tables.trials: [{**_row(one), "value": values[one.id]} for one in trials],
+        sql_tables.measurements: [_row(one) for one in measurements],
+        sql_tables.events: events,
+    }
     with writing(store.engine) as connection:
-        connection.execute(insert(sql_tables.trials), [{**_row(one), "value": values[one.id]} for one in trials])
-        connection.execute(insert(sql_tables.measurements), [_row(one) for one in measurements])
-        connection.execute(insert(sql_tables.events), events)
+        for table, some in rows.items():
+            if some:
+                connection.execute(insert(table), some)
         table = sql_tables.sweeps
         ended = {"state": SweepState.COMPLETED, "last_event": len(events) + 1, "tracked": len(events) + 1}
         connection.execute(table.update().where(table.c.id == sweep.id).values(ended))
@@ -172,8 +175,8 @@ def _suggest(sampler: str, count: int) -> dict[str, Any]:
     """Choosing a point, and telling what it was worth, 20 times; and building the search anew."""
     of = spec(count, sampler=sampler)
     trials, measurements = made_up("s", of, count)
-    built = _timed(lambda: Search(of, trials, measurements), times=1)
-    search = Search(of, trials, measurements)
+    search, took = once(lambda: Search(of, trials, measurements))
+    built = summary([took])
     samples = []
     for _ in range(20):
         samples.append(once(search.ask)[1])
