@@ -207,13 +207,14 @@ def _rebuild(store: SqlStore, count: int, folder: Path) -> dict[str, Any]:
             disk=Settings(home=folder).disk,
             clock=SystemClock(),
         )
+        recorder.close()
         assert run.sweep.spec["search"]["trials"] == count + 1000
 
     return _timed(build, times=3)
 
 
 def _functions(store: SqlStore) -> dict[str, Any]:
-    """The store's own answers, without HTTP."""
+    """The store's own answers, without HTTP; no leaderboard is remembered from one to the next."""
     return {
         "leaderboard, first 50": _timed(lambda: Leaderboards(store).page("large", limit=50)),
         "leaderboard, two objectives, first 50": _timed(lambda: Leaderboards(store).page("pareto", limit=50)),
