@@ -4,7 +4,8 @@
 
 Each round runs all of tests/faults, the long cases too, against stacks of its own. Each test checks that its fault
 happened and that nothing was lost. The kills come at random moments, others in each round: they follow from the round's
-seed. What failed is told with its seed, and the result is written after each round.
+seed. What failed is told with its seed, and the result is written after each round. The code must stay as it is
+meanwhile, since every driver that is started imports it anew; a round through which it changed does not count.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from benchmarks.recorded import ROOT, record, spread
+from benchmarks.recorded import ROOT, commit, record, spread
 
 FAULTS: Mapping[str, str] = {
     "test_every_program_in_turn": "SIGKILL to API, driver, worker, MLflow and Ray in random order, then to everything",
@@ -119,10 +120,13 @@ def main() -> None:
     parser.add_argument("--result", default="faults", help="name of the result")
     asked = parser.parse_args()
     rounds: dict[int, tuple[dict[str, Outcome], float]] = {}
+    code = commit()
     for seed in range(asked.seed, asked.seed + asked.rounds):
         print(f"round {len(rounds) + 1} of {asked.rounds}, seed {seed}", flush=True)
         began = time.monotonic()
         outcomes = run_round(seed)
+        if commit() != code:
+            sys.exit(f"the code became {commit()} in this round, and was {code}: the round does not count")
         rounds[seed] = outcomes, time.monotonic() - began
         found = summary(rounds, asked.rounds)
         record(asked.result, found, packages=("ray", "mlflow", "optuna", "torch", "sqlalchemy"))
