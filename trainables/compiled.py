@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -22,9 +22,16 @@ def compile_network(network: nn.Module, how: Compile, device: torch.device) -> N
     """
     if how == "cuda_graphs" and device.type != "cuda":
         raise ValueError(f"train.compile: cuda_graphs needs a GPU, got the device {device.type}")
-    if how != "off":
-        mode = "reduce-overhead" if how == "cuda_graphs" else None
-        network.compile(backend=BACKEND, dynamic=False, mode=mode)
+    if how == "off":
+        return
+
+    def call(*args: Any) -> Any:
+        return network._call_impl(*args)  # type: ignore[no-untyped-call]  # torch's own
+
+    # As `nn.Module.compile` does, but from a function that is not torch's: torch.compile passes over torch's own, and
+    # would leave a network that is an nn.Sequential as it is.
+    mode = "reduce-overhead" if how == "cuda_graphs" else None
+    network._compiled_call_impl = torch.compile(call, backend=BACKEND, dynamic=False, mode=mode)
 
 
 def eagerly(how: Compile) -> AbstractContextManager[None]:
