@@ -32,6 +32,7 @@ FAULTS: Mapping[str, str] = {
     "test_one_program_again_and_again[worker]": "SIGKILL to the trials' workers, twice in a sweep",
     "test_one_program_again_and_again[MLflow]": "SIGKILL to MLflow, three times in a sweep",
     "test_one_program_again_and_again[Ray]": "SIGKILL to Ray's head, twice in a sweep",
+    "test_a_population_survives_its_driver": "SIGKILL to the driver of a population",
     "test_mlflow_is_absent_then_silent_and_has_everything_in_the_end": "MLflow absent, then taking requests in silence",
     "test_the_database_is_restarted": "PostgreSQL stopped at once and restarted, twice in a sweep",
 }
