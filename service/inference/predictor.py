@@ -75,6 +75,7 @@ class Predictors:
         self._hurrying = ThreadPoolExecutor(1, "engines")
         self._loaded: OrderedDict[Key, asyncio.Future[LoadedModel]] = OrderedDict()
         self._champions: dict[str, tuple[ModelVersion, float]] = {}
+        self._asking: dict[str, asyncio.Future[ModelVersion]] = {}
 
     def close(self) -> None:
         """Ends the threads, after what they do now."""
@@ -92,6 +93,7 @@ class Predictors:
     def forget(self, name: str) -> None:
         """The store has another champion of this name."""
         self._champions.pop(name, None)
+        self._asking.pop(name, None)
 
     def loaded(self, name: str | None = None) -> list[LoadedModel]:
         """The models in memory, of one name or all."""
@@ -161,6 +163,14 @@ class Predictors:
         known, until = self._champions.get(name, (None, 0.0))
         if known is not None and self._now() < until:
             return known
+        # All who ask meanwhile wait for one answer of the store: under load they are many, and come at once.
+        asking = self._asking.get(name)
+        if asking is None:
+            asking = self._asking[name] = asyncio.ensure_future(self._ask_champion(name, known))
+        return await asyncio.shield(asking)
+
+    async def _ask_champion(self, name: str, known: ModelVersion | None) -> ModelVersion:
+        mine = asyncio.current_task()
         try:
             found = await self._in_thread(self._store.champion, name)
         except Unavailable:
@@ -168,7 +178,12 @@ class Predictors:
                 raise
             logger.warning("the store does not answer; version %d of %s still does", known.version, name)
             found = known
-        self._champions[name] = found, self._now() + self._fresh
+        finally:
+            still_asked = self._asking.get(name) is mine
+            if still_asked:
+                del self._asking[name]
+        if still_asked:  # else the champion has changed since
+            self._champions[name] = found, self._now() + self._fresh
         return found
 
     async def _load(self, version: ModelVersion) -> LoadedModel:

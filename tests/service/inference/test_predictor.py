@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,58 @@ def test_the_store_is_asked_once_in_a_while(service: Any) -> None:
         assert (await ask(predictors, "digits")).version == third
 
     run(scene, service.store, fresh=0.2, now=lambda: now[0])
+
+
+class Slow:
+    """A store that answers who is the champion when it is told to."""
+
+    def __init__(self, champion: Any) -> None:
+        self.asked, self.answer, self._champion = 0, threading.Event(), champion
+
+    def champion(self, name: str) -> Any:
+        """Who it was when it was asked."""
+        self.asked += 1
+        found = self._champion(name)
+        assert self.answer.wait(20)
+        return found
+
+
+def test_who_asks_while_the_store_is_asked_waits_for_that_answer(service: Any) -> None:
+    """However many they are; also where it is an error, which is asked again by the next."""
+    first = service.model()
+
+    async def scene(predictors: Predictors) -> None:
+        slow = predictors._store = Slow(service.store.champion)  # type: ignore[assignment]
+        many = [asyncio.create_task(predictors.version(name)) for name in ["digits"] * 20 + ["other"] * 20]
+        while slow.asked < 2:
+            await asyncio.sleep(0)
+        slow.answer.set()
+        answers = await asyncio.gather(*many, return_exceptions=True)
+        assert answers[:20] == [first] * 20
+        assert all(isinstance(answer, NotFound) for answer in answers[20:])
+        with pytest.raises(NotFound):
+            await predictors.version("other")
+        assert slow.asked == 3
+
+    run(scene, service.store, fresh=60.0)
+
+
+def test_an_answer_from_before_a_promotion_is_not_kept(service: Any) -> None:
+    """Who asks after it has the new champion, though the old answer comes later."""
+    first = service.model(seed=1)
+
+    async def scene(predictors: Predictors) -> None:
+        slow = predictors._store = Slow(service.store.champion)  # type: ignore[assignment]
+        before = asyncio.create_task(predictors.version("digits"))
+        while not slow.asked:
+            await asyncio.sleep(0)
+        second = service.model(seed=2)
+        predictors.forget("digits")
+        slow.answer.set()
+        assert await before == first
+        assert await predictors.version("digits") == second
+
+    run(scene, service.store, fresh=60.0)
 
 
 def test_a_faster_engine_takes_over(service: Any) -> None:
