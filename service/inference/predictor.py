@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import time
@@ -10,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar, final
 
 import cv2
@@ -215,6 +217,23 @@ def settle_libraries() -> None:
         cv2.utils.logging.LOG_LEVEL_SILENT
     )  # a stranger's broken image is answered, not logged
     torch.set_num_threads(1)  # models are run by a thread a processor; more would be in each other's way
+    _set_libraries_aside()
+
+
+def _set_libraries_aside() -> None:
+    """Has the garbage collector pass over all that is there now.
+
+    Libraries are hundreds of thousands of objects, and looking through them stops every request for a quarter of a
+    second, every few thousand requests.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@cache
+def _set_engines_aside() -> None:
+    """The first engine has brought its libraries along; models come and go, and stay the collector's."""
+    _set_libraries_aside()
 
 
 def _hurry(model: LoadedModel, serving: Serving) -> None:
@@ -222,3 +241,4 @@ def _hurry(model: LoadedModel, serving: Serving) -> None:
         model.hurry(serving)
     except Exception:  # it goes on with eager PyTorch
         logger.exception("no engine for %s", model.version.name)
+    _set_engines_aside()

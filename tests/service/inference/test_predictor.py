@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from service.domain import BadRequest, NotFound, Unavailable
+from service.inference import predictor
 from service.inference.predictor import Prediction, Predictors
 from service.inference.serving_config import Serving, ServingTable, serving_table
 from service.inference.uploads import Upload
@@ -209,6 +211,25 @@ def test_an_answer_from_before_a_promotion_is_not_kept(service: Any) -> None:
         assert await predictors.version("digits") == second
 
     run(scene, service.store, fresh=60.0)
+
+
+def test_the_garbage_collector_passes_over_the_libraries_of_engines(service: Any) -> None:
+    """They are set aside once an engine is there; looking through them would stop every request for a moment."""
+    service.model()
+    predictor._set_engines_aside.cache_clear()
+    before = gc.get_freeze_count()
+
+    async def scene(predictors: Predictors) -> None:
+        model = await predictors.model("digits")
+        while gc.get_freeze_count() == before:
+            await asyncio.sleep(0.01)
+        assert model.ready
+
+    try:
+        run(scene, service.store, serving=ServingTable({}, Serving()))
+        assert gc.get_freeze_count() > 100_000
+    finally:
+        gc.unfreeze()
 
 
 def test_a_faster_engine_takes_over(service: Any) -> None:
