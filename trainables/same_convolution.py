@@ -31,11 +31,12 @@ def fastest_form(kernel: int, channels: int, device: torch.device, dtype: torch.
     """The form to take for square kernels of a size, over maps of so many channels, in a precision.
 
     A rule and no timing, so that equal seeds give equal numbers: benchmarks/convolution_forms.py measures both forms.
-    Direct convolutions are faster where the device has instructions for bfloat16, and where there is little to do.
+    Direct convolutions are faster where there is little to do, and in bfloat16 on a GPU. In bfloat16 on a CPU they gain
+    a factor of two at most, and with kernels of 15 x 15 oneDNN's gradients take hundreds of times as long.
     """
     if channels * kernel**2 < FOURIER_FROM:
         return "direct"
-    return "direct" if dtype == torch.bfloat16 and has_bfloat16(device) else "fourier"
+    return "direct" if dtype == torch.bfloat16 and device.type == "cuda" and has_bfloat16(device) else "fourier"
 
 
 def same_convolution(kernel: Tensor, rows: int, columns: int, form: Form) -> Convolution:
