@@ -18,14 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from benchmarks.recorded import made
 from trainables.allocator import keep_freed_memory
 from trainables.data.dataset import Dataset
 from trainables.measured import Measured
@@ -212,7 +210,7 @@ def main() -> None:
             f"need --beyond >= {2 * max(STEPS.values())}, twice the steps of training, got {options['beyond']}"
         )
     output = options.pop("output")
-    workers, load_before, started = len(os.sched_getaffinity(0)), os.getloadavg(), time.perf_counter()
+    workers, started = len(os.sched_getaffinity(0)), time.perf_counter()
     runs = []
     with tempfile.TemporaryDirectory() as root:
         data = trial_of("bptt", 0, options).data
@@ -233,7 +231,6 @@ def main() -> None:
                 )
     runs.sort(key=lambda one: (list(STEPS).index(one["rule"]), one["seed"]))
     summary = summarize(runs, options["beyond"])
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     content = {
         "question": "F1 and IoU of the marked path's pixels by step, far beyond training, for each learning rule",
         "options": options,
@@ -242,15 +239,7 @@ def main() -> None:
         "summary": summary,
         "wall_seconds": time.perf_counter() - started,
         "runs": runs,
-        "made": {
-            "date": datetime.now(UTC).date().isoformat(),
-            "commit": commit,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "cpu": torch.cpu.get_capabilities()["cpu_name"],
-            "processes": workers,
-            "load_average_before_and_after": [list(load_before), list(os.getloadavg())],
-        },
+        "made": {**made(("torch",)), "processes": workers},
     }
     output.with_suffix(".json").write_text(json.dumps(rounded(content), indent=1) + "\n")
     draw(runs, chance["f1"]).savefig(output.with_suffix(".png"), dpi=110)

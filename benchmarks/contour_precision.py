@@ -13,14 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,8 +26,8 @@ import torch
 from contour_dynamics import NAMES, rounded, trial_of
 from matplotlib.figure import Figure
 
+from benchmarks.recorded import made
 from trainables.allocator import keep_freed_memory
-from trainables.precision import has_bfloat16
 from trainables.training import Training
 
 RESULTS = Path(__file__).parent / "results"
@@ -130,7 +127,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "contour_precision", help="without a suffix")
     options = vars(parser.parse_args())
     output = options.pop("output")
-    workers, load_before, started = len(os.sched_getaffinity(0)), os.getloadavg(), time.perf_counter()
+    workers, started = len(os.sched_getaffinity(0)), time.perf_counter()
     runs = []
     with tempfile.TemporaryDirectory() as root:
         trial_of("bptt", 0, options).data.load(Path(root))
@@ -148,23 +145,13 @@ def main() -> None:
                 )
     runs.sort(key=lambda one: (RULES.index(one["rule"]), one["precision"], one["seed"]))
     summary = summarize(runs, options["rules"])
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     content = {
         "question": "learning curves of small contour networks in float32 and in mixed precision, by the same seeds",
         "options": options,
         "summary": summary,
         "wall_seconds": time.perf_counter() - started,
         "runs": runs,
-        "made": {
-            "date": datetime.now(UTC).date().isoformat(),
-            "commit": commit,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "cpu": torch.cpu.get_capabilities()["cpu_name"],
-            "bfloat16_instructions": has_bfloat16(torch.device("cpu")),
-            "processes": workers,
-            "load_average_before_and_after": [list(load_before), list(os.getloadavg())],
-        },
+        "made": {**made(("torch",)), "processes": workers},
     }
     output.with_suffix(".json").write_text(json.dumps(rounded(content), indent=1) + "\n")
     draw(runs, options["rules"]).savefig(output.with_suffix(".png"), dpi=110)

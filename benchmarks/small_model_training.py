@@ -36,8 +36,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
+from benchmarks.peers.pixels import Pixels
 from trainables.allocator import keep_freed_memory
-from trainables.data.dataset import Dataset, Split
+from trainables.data.dataset import Dataset
 from trainables.training import Training
 from trainables.trial import TrialConfig
 
@@ -53,20 +54,6 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
 BATCH, RATE = 16, 0.1
 Cost = tuple[float, float]
 """Seconds of wall time and of processor time."""
-
-
-class Pixels(TorchDataset[tuple[Tensor, int]]):
-    """A split as a user's data set: one normalised image at a time."""
-
-    def __init__(self, split: Split, mean: float, std: float) -> None:
-        self.split, self.mean, self.std = split, mean, std
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = torch.tensor(self.split.images[index], dtype=torch.float32)
-        return (image / 255 - self.mean) / self.std, int(self.split.targets[index])
 
 
 def trial_of(network: str, seed: int = 0) -> TrialConfig:

@@ -37,10 +37,9 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
+from benchmarks.peers.pixels import Pixels
 from benchmarks.recorded import ROOT, record, spread
 from trainables.allocator import keep_freed_memory
 from trainables.compiled import eagerly
@@ -78,20 +77,6 @@ def cpu_seconds() -> float:
     """Processor time of this process and of those that it started and that still run."""
     own = psutil.Process()
     return sum(sum(process.cpu_times()[:2]) for process in [own, *own.children(recursive=True)])
-
-
-class Pixels(TorchDataset[tuple[Tensor, int]]):
-    """A split as a user's dataset: one normalised image at a time."""
-
-    def __init__(self, split: Split, mean: float, std: float) -> None:
-        self.split, self.mean, self.std = split, mean, std
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = torch.tensor(self.split.images[index], dtype=torch.float32)
-        return (image / 255 - self.mean) / self.std, int(self.split.targets[index])
 
 
 def train_peer(

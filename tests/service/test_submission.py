@@ -123,6 +123,7 @@ def test_a_cluster_that_cannot_tell_refuses_nothing(world: World) -> None:
     world.submit(resources={"gpus": 4})
     world.cluster.down = True
     world.submit(resources={"gpus": 4})
+    assert len(world.store.sweeps()) == 2
 
 
 # clones
