@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from benchmarks.recorded import record
-from service.domain import BadImage, TooLarge
+from service.errors import BadImage, TooLarge
 from service.inference.images import decode
 
 MAX_PIXELS = 2**20

@@ -1,95 +1,19 @@
-"""The nouns of the service: sweeps, trials, measurements, events, model versions; and what may go wrong.
+"""The nouns of the service: sweeps, trials, measurements, events, model versions.
 
 Everything here is a frozen value. A state changes by `sweep.to(state)` or `trial.to(state)`, which give a new value or
 raise; one table of legal moves each.
-
-Errors, all the service's own:
-
-    ServiceError
-    |- NotFound          no such sweep, trial or model
-    |- Conflict          the thing is there, but not in a state that allows this
-    |  `- IllegalMove
-    |- InvalidSpec       a spec broke rules; lists every fault
-    |- KeyReused         an idempotency key came back with another request
-    |- BadImage          bytes that are not an image we can decode
-    |- BadRequest        a question that a model cannot be asked
-    |- TooLarge          a body, an image or a batch over its limit
-    |- Unauthorized      no API key where one is needed, or one that is not valid
-    |- Forbidden         the key is valid, and not for this
-    |- TooManyRequests   more than the limit allows; says when to try again
-    `- Unavailable       something that we depend on does not answer; trying again later may help
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from trainables.config import Fault
-
-
-class ServiceError(Exception):
-    """Root of every error that a client can cause or should hear of."""
-
-
-class NotFound(ServiceError):  # noqa: N818 - named as the domain speaks
-    """No such sweep, trial or model."""
-
-
-class Conflict(ServiceError):  # noqa: N818
-    """The thing is there, but not in a state that allows this."""
-
-
-class IllegalMove(Conflict):
-    """A state cannot follow another."""
-
-
-class InvalidSpec(ServiceError):  # noqa: N818
-    """A spec broke rules; `faults` lists every one, each with its JSON pointer."""
-
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("; ".join(map(str, self.faults)))
-
-
-class KeyReused(ServiceError):  # noqa: N818
-    """An idempotency key came back with another request than the one it was first used for."""
-
-
-class BadImage(ServiceError):  # noqa: N818
-    """Bytes that are not an image we can decode."""
-
-
-class BadRequest(ServiceError):  # noqa: N818
-    """A question that a model cannot be asked: tensors of another shape, say."""
-
-
-class TooLarge(ServiceError):  # noqa: N818
-    """A body, an image or a batch over its limit."""
-
-
-class Unauthorized(ServiceError):  # noqa: N818 - named as HTTP speaks
-    """No API key where one is needed, or one that is not valid."""
-
-
-class Forbidden(ServiceError):  # noqa: N818
-    """The API key is valid, and not for this."""
-
-
-class TooManyRequests(ServiceError):  # noqa: N818
-    """More requests than the limit allows; trying again after `seconds` will help."""
-
-    def __init__(self, message: str, *, seconds: float = 1.0) -> None:
-        super().__init__(message)
-        self.seconds = seconds
-
-
-class Unavailable(ServiceError):  # noqa: N818
-    """Something that the service depends on does not answer; trying again later may help."""
+from service.errors import IllegalMove
 
 
 class SweepState(StrEnum):
@@ -418,41 +342,6 @@ class Promotion:
     by: str = ""
     """Who asked for it; empty: nobody did."""
     reason: str = ""
-
-
-def no_model(name: str) -> str:
-    """Why there is no such model, for people."""
-    return f"there is no model named {name!r} yet: a sweep of that name registers one as soon as a trial completes"
-
-
-def standing(promotions: Sequence[Promotion]) -> list[int]:
-    """Versions of the promotions, oldest first as given, that were not undone: the last one is the champion's."""
-    versions: list[int] = []
-    for promotion in promotions:
-        if promotion.kind == "rolled back":
-            versions.pop()
-        else:
-            versions.append(promotion.version)
-    return versions
-
-
-def without_others(promotions: Sequence[Promotion], versions: Sequence[ModelVersion]) -> list[Promotion]:
-    """What is left of a model's promotions when only these of its versions are, oldest first in and out.
-
-    Those that were undone go too. Where none is left that stands, the newest version is the champion.
-    """
-    stack: list[Promotion] = []
-    for promotion in promotions:
-        if promotion.kind == "rolled back":
-            stack.pop()
-        else:
-            stack.append(promotion)
-    numbers = {version.version for version in versions}
-    left = [promotion for promotion in stack if promotion.version in numbers]
-    if not left and versions:
-        newest = max(versions, key=lambda version: version.version)
-        left = [Promotion(name=newest.name, number=1, version=newest.version, kind="registered", at=newest.created_at)]
-    return [replace(promotion, number=number) for number, promotion in enumerate(left, 1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

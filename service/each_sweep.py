@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from service.domain import Sweep, Unavailable
+from service.domain import Sweep
+from service.errors import Unavailable
 from service.trace import following
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 
-from service.domain import Conflict, Job, Sweep, SweepState, TrialState
+from service.domain import Job, Sweep, SweepState, TrialState
 from service.each_sweep import each_sweep
+from service.errors import Conflict
 from service.keeping import tidy
 from service.ports import Clock, Launcher, Store
 from service.sweeps import best_trials, offer_champion

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from service import warm_start
-from service.domain import INITIAL_WEIGHTS, InvalidSpec, NotFound, Trial
+from service.domain import INITIAL_WEIGHTS, Trial
+from service.errors import InvalidSpec, NotFound
 from service.ports import Store
 from service.spec import SweepSpec
 from trainables.config import Fault

@@ -21,7 +21,7 @@ from service.api.parts import ModelParts
 from service.api.problems import handle_errors, service_problem
 from service.api.routes import answers, inference
 from service.api.strict_json import StrictJSON
-from service.domain import Unauthorized
+from service.errors import Unauthorized
 from service.inference.predictor import Predictors, settle_libraries
 from service.inference.serving_config import serving_table
 from service.ports import Store

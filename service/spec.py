@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from search_spaces import SearchSpace, SpaceError, plain, same
-from service.domain import InvalidSpec
+from service.errors import InvalidSpec
 from service.plan import ACCURACY, SIZES, Objective, Resources, Search, Stop
 from service.spec_reader import KEYS, NAME, SpecReader, dotted
 from trainables.config import ConfigError, Fault, Path, shown

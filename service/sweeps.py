@@ -7,13 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from service.domain import (
-    Conflict,
-    ModelVersion,
-    Sweep,
-    Trial,
-    TrialState,
-)
+from service.domain import ModelVersion, Sweep, Trial, TrialState
+from service.errors import Conflict
 from service.ports import Store
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from service.domain import NotFound, Sweep, SweepState
+from service.domain import Sweep, SweepState
 from service.each_sweep import each_sweep
+from service.errors import NotFound
 from service.keeping import tidy
 from service.ports import Store, Tracker
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from search_spaces import merged
-from service.domain import Conflict, IllegalMove, InvalidSpec, Sweep, SweepState, TrialState
+from service.domain import Sweep, SweepState, TrialState
+from service.errors import Conflict, IllegalMove, InvalidSpec
 from service.plan import Stop
 from service.ports import Clock, Store
 from service.spec import SweepSpec

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from search_spaces import SpaceError
-from service.domain import NotFound, TrialState
+from service.domain import TrialState
+from service.errors import NotFound
 from service.points import Known, ranked
 from service.ports import Store
 from service.spec import SweepSpec

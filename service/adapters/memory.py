@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
 from service.adapters.strict_json import decode, encode
+from service.champions import no_model, standing, without_others
 from service.domain import (
     Census,
     Claim,
-    Conflict,
     Event,
     EventKind,
     Exploit,
@@ -23,18 +23,14 @@ from service.domain import (
     Lease,
     Measurement,
     ModelVersion,
-    NotFound,
     Promotion,
     Sweep,
     SweepState,
     Trial,
     TrialState,
-    Unavailable,
     as_data,
-    no_model,
-    standing,
-    without_others,
 )
+from service.errors import Conflict, NotFound, Unavailable
 
 Noun = TypeVar("Noun", Sweep, Trial, Measurement, Event)
 _DATA: dict[type, str] = {Sweep: "spec", Trial: "point", Measurement: "metrics", Event: "data"}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from service.access import Deed, Key
-from service.domain import NotFound
+from service.errors import NotFound
 
 
 class MemoryAccess:

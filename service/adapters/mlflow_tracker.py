@@ -44,7 +44,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.telemetry import set_telemetry_client
 
 from service.adapters.mlflow_package import package
-from service.domain import Event, Sweep, SweepState, TrialState, Unavailable
+from service.domain import Event, Sweep, SweepState, TrialState
+from service.errors import Unavailable
 from service.settings import Settings
 from service.spec import SweepSpec
 from trainables.data.dataset import DatasetConfig

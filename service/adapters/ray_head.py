@@ -10,7 +10,7 @@ from typing import Any, final
 
 import httpx
 
-from service.domain import Unavailable
+from service.errors import Unavailable
 
 TIMEOUT = httpx.Timeout(10, connect=2)
 

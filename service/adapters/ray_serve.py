@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, final
 
 from service.adapters.ray_head import RayHead, content, reason
-from service.domain import Unavailable
+from service.errors import Unavailable
 from service.replicas_config import ReplicasConfig
 from service.settings import is_loopback
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, insert, select, update
 from service.access import Deed, Key, Scope
 from service.adapters.sql_engine import reading, writing
 from service.adapters.sql_tables import api_keys, deeds
-from service.domain import NotFound
+from service.errors import NotFound
 
 
 class SqlAccess:

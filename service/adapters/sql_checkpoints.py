@@ -7,7 +7,8 @@ from dataclasses import fields
 from sqlalchemy import Connection, Text, cast, select
 
 from service.adapters.sql_tables import model_versions, sweeps, trials
-from service.domain import Conflict, Sweep, SweepState, Trial
+from service.domain import Sweep, SweepState, Trial
+from service.errors import Conflict
 
 _SWEEP = [sweeps.c[field.name] for field in fields(Sweep)]
 _TRIAL = [trials.c[field.name] for field in fields(Trial)]

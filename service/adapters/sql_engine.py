@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Stateme
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.adapters.strict_json import decode, encode
-from service.domain import Unavailable
+from service.errors import Unavailable
 
 _BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.01

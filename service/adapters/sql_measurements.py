@@ -10,7 +10,8 @@ from dataclasses import fields
 from sqlalchemy import Connection, bindparam, case, exists, func, insert, select, update
 
 from service.adapters.sql_tables import events, measurements, sweeps, trials
-from service.domain import TRIAL_MOVES, Measurement, NotFound
+from service.domain import TRIAL_MOVES, Measurement
+from service.errors import NotFound
 
 _LAST = sweeps.c.last_event
 _COUNT = (

@@ -10,7 +10,9 @@ from typing import Literal
 from sqlalchemy import Connection, delete, insert, select
 
 from service.adapters.sql_tables import model_versions, promotions, sweeps
-from service.domain import ModelVersion, NotFound, Promotion, no_model, without_others
+from service.champions import no_model, without_others
+from service.domain import ModelVersion, Promotion
+from service.errors import NotFound
 
 
 def lock(connection: Connection, name: str) -> None:

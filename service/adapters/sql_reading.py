@@ -13,7 +13,8 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, literal, select, tuple_
 
 from service.adapters.sql_tables import measurements, model_versions, promotions, sweeps, trials
-from service.domain import Measurement, ModelVersion, NotFound, Sweep, SweepState, Trial, TrialState
+from service.domain import Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
+from service.errors import NotFound
 
 _SWEEP = [sweeps.c[field.name] for field in fields(Sweep)]
 _TRIAL = [trials.c[field.name] for field in fields(Trial)]

@@ -32,25 +32,24 @@ from service.adapters import migrations, sql_checkpoints, sql_measurements, sql_
 from service.adapters.sql_census import census
 from service.adapters.sql_engine import make_engine, reading, writing
 from service.adapters.sql_tables import claims, events, leases, measurements, model_versions, sweeps, trials
+from service.champions import standing
 from service.domain import (
     Census,
     Claim,
-    Conflict,
     Event,
     EventKind,
     Exploit,
     Lease,
     Measurement,
     ModelVersion,
-    NotFound,
     Promotion,
     Sweep,
     SweepState,
     Trial,
     TrialState,
     as_data,
-    standing,
 )
+from service.errors import Conflict, NotFound
 
 
 class SqlStore:

@@ -30,7 +30,7 @@ from service.api.routes import answers, audit, datasets, families, health, infer
 from service.api.routes import metrics as metrics_routes
 from service.api.routes import sweeps as sweep_routes
 from service.api.strict_json import StrictJSON
-from service.domain import ServiceError
+from service.errors import ServiceError
 from service.inference.predictor import Predictors
 from service.leaderboards import Leaderboards
 from service.leadership import Leader

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import final
 
-from service.domain import ServiceError
+from service.errors import ServiceError
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem
-from service.domain import TooLarge
+from service.errors import TooLarge
 
 
 @final

@@ -9,7 +9,8 @@ import anyio.to_thread
 
 from service.api.strict_json import StrictJSON
 from service.api.views import EventView
-from service.domain import Event, ServiceError, Sweep, SweepState
+from service.domain import Event, Sweep, SweepState
+from service.errors import ServiceError
 from service.ports import Store
 
 POLL_SECONDS = 0.5

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 
 from service import trace
 from service.api.unless_gone import ClientGone, unless_gone
-from service.domain import NotFound, Unavailable
+from service.errors import NotFound, Unavailable
 from service.inference.serving_config import ServingTable
 
 SECRET = "x-sweepserve-secret"  # noqa: S105 - its name

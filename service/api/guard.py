@@ -13,7 +13,7 @@ from service.access import Access, Key, is_valid, key_id
 from service.api.problems import service_problem
 from service.api.scopes import scopes_for
 from service.api.token_buckets import TokenBuckets
-from service.domain import Forbidden, ServiceError, TooManyRequests, Unauthorized
+from service.errors import Forbidden, ServiceError, TooManyRequests, Unauthorized
 from service.ports import Clock
 from service.settings import Settings
 

@@ -10,7 +10,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.disk import Disk
-from service.domain import SweepState, TrialState, Unavailable
+from service.domain import SweepState, TrialState
+from service.errors import Unavailable
 from service.ports import Clock, Launcher, Store
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

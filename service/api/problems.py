@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from service.api.strict_json import StrictJSON
 from service.api.versions import NotModified, not_modified
-from service.domain import (
+from service.errors import (
     BadImage,
     BadRequest,
     Conflict,

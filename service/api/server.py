@@ -19,7 +19,7 @@ from service.adapters.sql_store import SqlStore
 from service.api.app import create_app
 from service.api.coming_tracker import ComingTracker
 from service.api.forwarding import Replicas
-from service.domain import Unavailable
+from service.errors import Unavailable
 from service.inference.predictor import Predictors, settle_libraries
 from service.inference.serving_config import ServingTable, serving_table
 from service.ports import Tracker

@@ -12,7 +12,7 @@ import typer
 from service.cli.connection import Url, connect
 from service.cli.output import Refused, complain, say, settings
 from service.client import ClientError
-from service.domain import ServiceError
+from service.errors import ServiceError
 from trainables.config import nearest
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from service.cli import analyzing, data, keys, submitting, tables, verbs
 from service.cli.connection import SweepId, Url, connect
 from service.cli.output import AsJson, Refused, complain, print_json, print_table, say, settings, show_answer
 from service.client import ClientError, NoAnswer
-from service.domain import ServiceError
+from service.errors import ServiceError
 
 app = typer.Typer(
     help="Hyperparameter sweeps for research vision models.",

@@ -11,7 +11,7 @@ import typer
 from service.access import Deed, Key, Scope, new_key
 from service.cli import tables
 from service.cli.output import AsJson, Refused, print_json, say, settings, show_answer
-from service.domain import ServiceError
+from service.errors import ServiceError
 
 if TYPE_CHECKING:
     from service.access import Access

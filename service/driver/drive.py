@@ -13,13 +13,14 @@ from typing import TypeVar
 
 from service.adapters.optuna_search import Search
 from service.adapters.pictures import draw, sweep_figures
-from service.domain import Conflict, IllegalMove, Sweep, SweepState, Unavailable
+from service.domain import Sweep, SweepState
 from service.driver.log import keep_log
 from service.driver.recorder import PAUSE_SECONDS, Recorder
 from service.driver.repeats import as_points
 from service.driver.run import Run
 from service.driver.spread import spread
 from service.driver.tune import Engine
+from service.errors import Conflict, IllegalMove, Unavailable
 from service.plan import Stop
 from service.ports import Clock, Store
 from service.references import referenced_weights

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from service.domain import Exploit, Measurement, Trial, Unavailable
+from service.domain import Exploit, Measurement, Trial
+from service.errors import Unavailable
 from service.population import Member, copies
 from service.spec import SweepSpec
 from trainables import checkpoint

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import final
 
-from service.domain import Unavailable
+from service.errors import Unavailable
 from service.ports import Clock, Store
 
 logger = logging.getLogger(__name__)

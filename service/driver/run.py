@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, final
 
 from service.disk import Disk
-from service.domain import Measurement, Sweep, Trial, TrialState, Unavailable
+from service.domain import Measurement, Sweep, Trial, TrialState
 from service.driver.generations import Generations
 from service.driver.recorder import Recorder
 from service.driver.repeats import Asked, Repeats
+from service.errors import Unavailable
 from service.keeping import expendable, remove_checkpoint, tidy
 from service.points import Known
 from service.ports import Clock, Store

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.domain import TooManyRequests, Unavailable
+from service.errors import TooManyRequests, Unavailable
 from service.inference.serving_config import Serving
 
 Work = TypeVar("Work")

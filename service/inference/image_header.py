@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.domain import BadImage
+from service.errors import BadImage
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from service.domain import BadImage, TooLarge
+from service.errors import BadImage, TooLarge
 from service.inference.image_header import read_header
 
 Pixels = npt.NDArray[np.uint8]

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.domain import BadRequest, ModelVersion, Unavailable
+from service.domain import ModelVersion
+from service.errors import BadRequest, Unavailable
 from service.inference.answers import tensors
 from service.inference.batcher import Batcher
 from service.inference.engine import Choice, Eager, Evolving, Images, Outputs, choose

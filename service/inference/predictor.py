@@ -18,7 +18,8 @@ import cv2
 import torch
 from torch import Tensor
 
-from service.domain import ModelVersion, NotFound, Unavailable
+from service.domain import ModelVersion
+from service.errors import NotFound, Unavailable
 from service.inference.engine import Images
 from service.inference.loaded_model import LoadedModel, Question
 from service.inference.serving_config import Serving, ServingTable

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from service.domain import BadRequest, TooLarge
+from service.errors import BadRequest, TooLarge
 from service.inference.engine import Images
 
 INPUT = "images"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.domain import BadImage, TooLarge
+from service.errors import BadImage, TooLarge
 from service.inference.engine import Images
 from service.inference.image_header import read_header
 from service.inference.images import decode

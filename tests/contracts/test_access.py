@@ -15,7 +15,7 @@ from service.access import Access, Deed, Scope, new_key
 from service.adapters.memory_access import MemoryAccess
 from service.adapters.sql_access import SqlAccess
 from service.adapters.sql_store import SqlStore
-from service.domain import NotFound
+from service.errors import NotFound
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 DEED = Deed(at=NOW, actor="abcd2345 (ada)", action="submit_sweep", subject="/v1/sweeps/abcd2345", trace_id="f" * 32)

@@ -14,7 +14,8 @@ import torch
 
 from search_spaces import SpaceError
 from service.adapters.optuna_search import Search
-from service.domain import InvalidSpec, Measurement, Trial, TrialState
+from service.domain import Measurement, Trial, TrialState
+from service.errors import InvalidSpec
 from service.plan import Search as Plan
 from service.plan import Stop
 from service.spec import SweepSpec

@@ -12,7 +12,7 @@ import torch
 
 from service.adapters import mlflow_analyses
 from service.cli.commands import main
-from service.domain import Unavailable
+from service.errors import Unavailable
 from service.settings import Settings
 from trainables import checkpoint
 from trainables.training import Training

@@ -11,9 +11,10 @@ from service import reconciler, submission
 from service.adapters.clock import SteadyClock, SystemClock, since_boot
 from service.adapters.memory import MemoryStore
 from service.api.token_buckets import TokenBuckets
-from service.domain import Conflict, Job, Sweep, SweepState
+from service.domain import Job, Sweep, SweepState
 from service.driver.drive import End, look
 from service.driver.run import Run
+from service.errors import Conflict
 from service.leadership import BELIEF, PATIENCE, Leader
 from tests.service.sweep_world import World
 

@@ -9,18 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.domain import (
-    SWEEP_MOVES,
-    TRIAL_MOVES,
-    Conflict,
-    IllegalMove,
-    Job,
-    Sweep,
-    SweepState,
-    Trial,
-    TrialState,
-    as_data,
-)
+from service.domain import SWEEP_MOVES, TRIAL_MOVES, Job, Sweep, SweepState, Trial, TrialState, as_data
+from service.errors import Conflict, IllegalMove
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)

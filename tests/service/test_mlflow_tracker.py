@@ -32,7 +32,8 @@ from service.adapters.memory import MemoryStore
 from service.adapters.mlflow_analyses import log_analysis
 from service.adapters.mlflow_package import REQUIREMENTS
 from service.adapters.mlflow_tracker import HABITS, MlflowTracker
-from service.domain import Exploit, Measurement, NotFound, Sweep, SweepState, Trial, TrialState, Unavailable
+from service.domain import Exploit, Measurement, Sweep, SweepState, Trial, TrialState
+from service.errors import NotFound, Unavailable
 from service.settings import Settings
 from service.spec import SweepSpec
 from trainables.saved_model import load_model, save_model

@@ -20,7 +20,8 @@ import psutil
 import pytest
 
 from service.adapters.ray_jobs import RayJobs
-from service.domain import Job, Unavailable
+from service.domain import Job
+from service.errors import Unavailable
 
 TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
 

@@ -10,7 +10,8 @@ import pytest
 
 from service import reconciler, verbs
 from service.adapters.memory import MemoryLauncher, MemoryStore
-from service.domain import Job, Sweep, SweepState, Trial, TrialState, Unavailable
+from service.domain import Job, Sweep, SweepState, Trial, TrialState
+from service.errors import Unavailable
 from tests.service.sweep_world import World
 
 

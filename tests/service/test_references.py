@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from service.adapters.memory import ManualClock, MemoryStore
-from service.domain import InvalidSpec, Measurement, Sweep, Trial, TrialState
+from service.domain import Measurement, Sweep, Trial, TrialState
+from service.errors import InvalidSpec
 from service.references import referenced_weights
 from service.spec import SweepSpec
 from service.submission import Submissions

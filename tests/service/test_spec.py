@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import default_space, read_yaml, same, studies, study, write_yaml
-from service.domain import InvalidSpec
+from service.errors import InvalidSpec
 from service.plan import Resources, Stop
 from service.spec import SweepSpec
 from trainables.families import FAMILIES

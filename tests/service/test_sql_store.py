@@ -18,7 +18,8 @@ from sqlalchemy import create_engine, inspect, text
 
 from service.adapters.sql_store import SqlStore
 from service.adapters.sql_tables import metadata
-from service.domain import Sweep, Unavailable
+from service.domain import Sweep
+from service.errors import Unavailable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -92,7 +93,8 @@ WRITER = """
 import sys
 from datetime import UTC, datetime
 from service.adapters.sql_store import SqlStore
-from service.domain import Conflict, Sweep
+from service.domain import Sweep
+from service.errors import Conflict
 now = datetime(2026, 1, 1, tzinfo=UTC)
 store = SqlStore(sys.argv[1])
 print("ready", flush=True)

@@ -12,7 +12,8 @@ import pytest
 from search_spaces import study
 from service import submission
 from service.adapters.memory import ManualClock, MemoryLauncher, MemoryStore
-from service.domain import Claim, Conflict, InvalidSpec, KeyReused, Sweep, SweepState
+from service.domain import Claim, Sweep, SweepState
+from service.errors import Conflict, InvalidSpec, KeyReused
 from service.spec import SweepSpec
 
 SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}, "search": {"trials": 5}}

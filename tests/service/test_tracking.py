@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from service.adapters.memory import ManualClock, MemoryStore, MemoryTracker
-from service.domain import Event, Sweep, Unavailable
+from service.domain import Event, Sweep
+from service.errors import Unavailable
 from service.tracking import drain
 
 

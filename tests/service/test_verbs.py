@@ -8,7 +8,8 @@ import pytest
 
 from service import verbs
 from service.adapters.memory import MemoryStore
-from service.domain import SWEEP_MOVES, Conflict, InvalidSpec, NotFound, Sweep, SweepState, Trial, TrialState
+from service.domain import SWEEP_MOVES, Sweep, SweepState, Trial, TrialState
+from service.errors import Conflict, InvalidSpec, NotFound
 from tests.service.sweep_world import World
 
 S = SweepState

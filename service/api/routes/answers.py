@@ -22,7 +22,7 @@ from service.api.parts import Asked
 from service.api.unless_gone import ClientGone, unless_gone
 from service.api.versions import VERSIONED, Versioned
 from service.api.views import EngineView, ModelVersions, ModelView, Predictions
-from service.domain import BadImage, TooLarge
+from service.errors import BadImage, TooLarge
 from service.inference.answers import answers
 from service.inference.masks import with_png_masks
 from service.inference.uploads import SMALL_FILE, Upload

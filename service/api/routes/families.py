@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from search_spaces import default_space
 from service.api.views import Families, FamilySummary, FamilyView, summary_of
-from service.domain import NotFound
+from service.errors import NotFound
 from trainables.config import nearest
 from trainables.families import FAMILIES
 from trainables.train_config import TrainConfig

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response, status
 
 from service.api.parts import Here
 from service.api.views import Health, Readiness
-from service.domain import ServiceError
+from service.errors import ServiceError
 
 router = APIRouter(tags=["health"])
 

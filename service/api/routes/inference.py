@@ -12,7 +12,7 @@ from service.api.forwarding import Forwarded
 from service.api.parts import Asked
 from service.api.strict_json import StrictJSON
 from service.api.unless_gone import ClientGone, unless_gone
-from service.domain import BadRequest, NotFound, Unavailable
+from service.errors import BadRequest, NotFound, Unavailable
 from service.inference.answers import tensors
 from service.inference.tensors import INPUT, read_request, write_response
 from trainables.saved_model import SavedModel

@@ -11,7 +11,8 @@ from service.api.pages import Limit, PageToken, page, place
 from service.api.parts import Here
 from service.api.result_views import Curve, Curves, Importance, Leaderboard, Pareto, PointView
 from service.api.versions import VERSIONED, Versioned
-from service.domain import Conflict, Measurement, NotFound, TrialState
+from service.domain import Measurement, TrialState
+from service.errors import Conflict, NotFound
 from service.leaderboards import place_of
 from service.points import Known
 from service.spec import SweepSpec

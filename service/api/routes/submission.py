@@ -12,7 +12,8 @@ from service.api.details import detail
 from service.api.json_body import json_body, optional_json_body, read_json
 from service.api.parts import Here, Parts
 from service.api.views import FirstPoint, Preview, SweepDetail
-from service.domain import Sweep, Unavailable
+from service.domain import Sweep
+from service.errors import Unavailable
 from service.submission import Submissions
 
 router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"])

@@ -11,7 +11,7 @@ from service.api.details import detail
 from service.api.json_body import json_body, read_json
 from service.api.parts import Here
 from service.api.views import SweepDetail
-from service.domain import InvalidSpec
+from service.errors import InvalidSpec
 from trainables.config import Fault, nearest, shown
 
 router = APIRouter(prefix="/v1/sweeps/{sweep_id}", tags=["sweeps"])

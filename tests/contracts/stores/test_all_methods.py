@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.domain import Measurement, NotFound, SweepState, Trial, TrialState
+from service.domain import Measurement, SweepState, Trial, TrialState
+from service.errors import NotFound
 from service.ports import Store
 from tests.contracts.store_samples import NOW, add_sweep, add_trial, kinds, offer
 

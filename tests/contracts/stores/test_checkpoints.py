@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.domain import Conflict, Sweep, SweepState, Trial, TrialState
+from service.domain import Sweep, SweepState, Trial, TrialState
+from service.errors import Conflict
 from service.ports import Store
 from tests.contracts.store_samples import NOW, add_sweep, add_trial, measure, offer, together
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from service.domain import Conflict, ModelVersion, as_data
+from service.domain import ModelVersion, as_data
+from service.errors import Conflict
 from service.ports import Store
 from tests.contracts.store_samples import add_sweep, add_trial, kinds, offer, together
 

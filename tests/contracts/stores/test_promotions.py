@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.domain import Conflict, NotFound, as_data
+from service.domain import as_data
+from service.errors import Conflict, NotFound
 from service.ports import Store
 from tests.contracts.store_samples import NOW, add_sweep, add_trial, kinds, offer, together
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.domain import Conflict, IllegalMove, NotFound, Sweep, SweepState
+from service.domain import Sweep, SweepState
+from service.errors import Conflict, IllegalMove, NotFound
 from service.ports import Store
 from tests.contracts.store_samples import NOW, add_sweep, add_trial, claim, kinds, measure, offer, together
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.domain import Conflict, Exploit, IllegalMove, NotFound, Trial, TrialState, as_data
+from service.domain import Exploit, Trial, TrialState, as_data
+from service.errors import Conflict, IllegalMove, NotFound
 from service.ports import Store
 from tests.contracts.store_samples import NOW, add_sweep, add_trial, complete, kinds, measure
 

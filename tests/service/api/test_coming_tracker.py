@@ -11,7 +11,8 @@ import pytest
 
 from service.adapters.memory import MemoryTracker
 from service.api.coming_tracker import ComingTracker
-from service.domain import Event, Sweep, Unavailable
+from service.domain import Event, Sweep
+from service.errors import Unavailable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEP = Sweep(id="aaaaaaaa", name="digits", spec={}, created_at=NOW, last_event=1, tracked=1)

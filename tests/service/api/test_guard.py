@@ -12,7 +12,7 @@ from service.access import Scope, new_key
 from service.api.scopes import scopes_for
 from service.api.token_buckets import MAX_BUCKETS, TokenBuckets
 from service.client import Client, ClientError
-from service.domain import Unavailable
+from service.errors import Unavailable
 
 SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}}
 Make = Callable[..., Any]

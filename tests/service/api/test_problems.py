@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.api.problems import STATUS
-from service.domain import InvalidSpec, ServiceError
+from service.errors import InvalidSpec, ServiceError
 from trainables.config import Fault
 
 

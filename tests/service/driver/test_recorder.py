@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from service.adapters.memory import ManualClock, MemoryStore
-from service.domain import Sweep, Trial, TrialState, Unavailable
+from service.domain import Sweep, Trial, TrialState
 from service.driver.recorder import PAUSE_SECONDS, Recorder
+from service.errors import Unavailable
 from service.ports import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

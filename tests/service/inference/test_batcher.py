@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.domain import TooManyRequests, Unavailable
+from service.errors import TooManyRequests, Unavailable
 from service.inference.batcher import Batcher
 from service.inference.serving_config import Serving
 

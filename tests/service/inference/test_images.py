@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.domain import BadImage, TooLarge
+from service.errors import BadImage, TooLarge
 from service.inference.image_header import read_header
 from service.inference.images import decode
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from service.domain import BadRequest, NotFound, Unavailable
+from service.errors import BadRequest, NotFound, Unavailable
 from service.inference import predictor
 from service.inference.predictor import Prediction, Predictors
 from service.inference.serving_config import Serving, ServingTable, serving_table

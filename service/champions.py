@@ -1,0 +1,41 @@
+"""Which version of a model is its champion, by the promotions there were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from service.domain import ModelVersion, Promotion
+
+
+def no_model(name: str) -> str:
+    """Why there is no such model, for people."""
+    return f"there is no model named {name!r} yet: a sweep of that name registers one as soon as a trial completes"
+
+
+def standing(promotions: Sequence[Promotion]) -> list[int]:
+    """Versions of the promotions, oldest first as given, that were not undone: the last one is the champion's."""
+    return [promotion.version for promotion in _not_undone(promotions)]
+
+
+def without_others(promotions: Sequence[Promotion], versions: Sequence[ModelVersion]) -> list[Promotion]:
+    """What is left of a model's promotions when only these of its versions are, oldest first in and out.
+
+    Those that were undone go too. Where none is left that stands, the newest version is the champion.
+    """
+    numbers = {version.version for version in versions}
+    left = [promotion for promotion in _not_undone(promotions) if promotion.version in numbers]
+    if not left and versions:
+        newest = max(versions, key=lambda version: version.version)
+        left = [Promotion(name=newest.name, number=1, version=newest.version, kind="registered", at=newest.created_at)]
+    return [replace(promotion, number=number) for number, promotion in enumerate(left, 1)]
+
+
+def _not_undone(promotions: Sequence[Promotion]) -> list[Promotion]:
+    stack: list[Promotion] = []
+    for promotion in promotions:
+        if promotion.kind == "rolled back":
+            stack.pop()
+        else:
+            stack.append(promotion)
+    return stack
