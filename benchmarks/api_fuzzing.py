@@ -32,7 +32,8 @@ import uvicorn
 
 from service.access import Scope, new_key
 from service.adapters.clock import SystemClock
-from service.adapters.memory import MemoryLauncher, MemoryTracker
+from service.adapters.memory_launcher import MemoryLauncher
+from service.adapters.memory_tracker import MemoryTracker
 from service.adapters.sql_access import SqlAccess
 from service.adapters.sql_store import SqlStore
 from service.api.app import create_app

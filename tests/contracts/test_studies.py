@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from search_spaces import studies, study
-from service.adapters.memory import ManualClock, MemoryStore
+from service.adapters.manual_clock import ManualClock
+from service.adapters.memory_store import MemoryStore
 from service.disk import Disk
 from service.domain import Sweep, SweepState, Trial, TrialState
 from service.driver.recorder import Recorder

@@ -19,8 +19,11 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
-from service.adapters.memory import ManualClock, MemoryLauncher, MemoryStore, MemoryTracker
+from service.adapters.manual_clock import ManualClock
 from service.adapters.memory_access import MemoryAccess
+from service.adapters.memory_launcher import MemoryLauncher
+from service.adapters.memory_store import MemoryStore
+from service.adapters.memory_tracker import MemoryTracker
 from service.api.app import create_app
 from service.api.forwarding import Replicas
 from service.cli.commands import main

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from service import reconciler, sweeps
-from service.adapters.memory import ManualClock, MemoryLauncher, MemoryStore
+from service.adapters.manual_clock import ManualClock
+from service.adapters.memory_launcher import MemoryLauncher
+from service.adapters.memory_store import MemoryStore
 from service.domain import Job, Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
 from service.submission import Submissions
 

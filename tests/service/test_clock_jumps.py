@@ -9,7 +9,7 @@ import pytest
 
 from service import reconciler, submission
 from service.adapters.clock import SteadyClock, SystemClock, since_boot
-from service.adapters.memory import MemoryStore
+from service.adapters.memory_store import MemoryStore
 from service.api.token_buckets import TokenBuckets
 from service.domain import Job, Sweep, SweepState
 from service.driver.drive import End, look

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.adapters.memory import MemoryStore, MemoryTracker
+from service.adapters.memory_store import MemoryStore
+from service.adapters.memory_tracker import MemoryTracker
 from service.domain import Measurement, Sweep, SweepState, Trial, TrialState
 from service.keeping import expendable, tidy
 from service.sweeps import best_trials

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.adapters.memory import MemoryStore
+from service.adapters.memory_store import MemoryStore
 from service.leadership import BELIEF, PATIENCE, Leader
 
 

@@ -28,7 +28,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 import trainables
-from service.adapters.memory import MemoryStore
+from service.adapters.memory_store import MemoryStore
 from service.adapters.mlflow_analyses import log_analysis
 from service.adapters.mlflow_package import REQUIREMENTS
 from service.adapters.mlflow_tracker import HABITS, MlflowTracker

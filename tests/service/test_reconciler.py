@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from service import reconciler, verbs
-from service.adapters.memory import MemoryLauncher, MemoryStore
+from service.adapters.memory_launcher import MemoryLauncher
+from service.adapters.memory_store import MemoryStore
 from service.domain import Job, Sweep, SweepState, Trial, TrialState
 from service.errors import Unavailable
 from tests.service.sweep_world import World

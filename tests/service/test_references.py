@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from service.adapters.memory import ManualClock, MemoryStore
+from service.adapters.manual_clock import ManualClock
+from service.adapters.memory_store import MemoryStore
 from service.domain import Measurement, Sweep, Trial, TrialState
 from service.errors import InvalidSpec
 from service.references import referenced_weights

@@ -11,7 +11,9 @@ import pytest
 
 from search_spaces import study
 from service import submission
-from service.adapters.memory import ManualClock, MemoryLauncher, MemoryStore
+from service.adapters.manual_clock import ManualClock
+from service.adapters.memory_launcher import MemoryLauncher
+from service.adapters.memory_store import MemoryStore
 from service.domain import Claim, Sweep, SweepState
 from service.errors import Conflict, InvalidSpec, KeyReused
 from service.spec import SweepSpec

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.memory import MemoryStore
+from service.adapters.memory_store import MemoryStore
 from service.domain import ModelVersion, Trial, TrialState
 from service.leaderboards import Leaderboards
 from tests.service.sweep_world import World

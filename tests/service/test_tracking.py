@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.adapters.memory import ManualClock, MemoryStore, MemoryTracker
+from service.adapters.manual_clock import ManualClock
+from service.adapters.memory_store import MemoryStore
+from service.adapters.memory_tracker import MemoryTracker
 from service.domain import Event, Sweep
 from service.errors import Unavailable
 from service.tracking import drain

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from service import verbs
-from service.adapters.memory import MemoryStore
+from service.adapters.memory_store import MemoryStore
 from service.domain import SWEEP_MOVES, Sweep, SweepState, Trial, TrialState
 from service.errors import Conflict, InvalidSpec, NotFound
 from tests.service.sweep_world import World

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.memory import MemoryStore
+from service.adapters.memory_store import MemoryStore
 from service.adapters.optuna_search import Search
 from service.domain import Sweep, Trial, TrialState
 from service.spec import SweepSpec

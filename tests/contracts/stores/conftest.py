@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.adapters.memory import MemoryStore
+from service.adapters.memory_store import MemoryStore
 from service.adapters.sql_store import SqlStore
 from service.ports import Store
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.adapters.memory import MemoryTracker
+from service.adapters.memory_tracker import MemoryTracker
 from service.api.coming_tracker import ComingTracker
 from service.domain import Event, Sweep
 from service.errors import Unavailable

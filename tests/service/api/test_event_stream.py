@@ -10,7 +10,8 @@ import anyio
 import httpx
 import pytest
 
-from service.adapters.memory import ManualClock, MemoryStore
+from service.adapters.manual_clock import ManualClock
+from service.adapters.memory_store import MemoryStore
 from service.api.event_stream import event_stream
 from service.domain import Sweep, SweepState
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service import logs, trace
 from service.access import Scope, new_key
-from service.adapters.memory import MemoryStore
+from service.adapters.memory_store import MemoryStore
 from service.adapters.sql_store import SqlStore
 from service.domain import TrialState
 from service.reconciler import reconcile

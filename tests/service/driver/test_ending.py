@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from service.adapters.memory import ManualClock, MemoryStore
+from service.adapters.manual_clock import ManualClock
+from service.adapters.memory_store import MemoryStore
 from service.domain import Sweep, SweepState
 from service.driver.drive import End, Superseded, _Changed, _finish, look
 from service.driver.run import Run

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from service.adapters.memory import ManualClock, MemoryStore
+from service.adapters.manual_clock import ManualClock
+from service.adapters.memory_store import MemoryStore
 from service.disk import Disk
 from service.domain import Sweep, SweepState, Trial, TrialState
 from service.driver import run as driver

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from service.adapters.memory import ManualClock, MemoryStore
+from service.adapters.manual_clock import ManualClock
+from service.adapters.memory_store import MemoryStore
 from service.domain import Sweep, Trial, TrialState
 from service.driver.recorder import PAUSE_SECONDS, Recorder
 from service.errors import Unavailable

@@ -1,5 +1,5 @@
-"""Fakes that really work, in this process's memory: what tests hand to the core and the API instead of the world."""
-# ruff: noqa: D102 - the ports document the methods
+"""A store that really works, in this process's memory: what tests hand to the core and the API."""
+# ruff: noqa: D102 - the port documents the methods
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeVar
+from datetime import datetime
+from typing import Any, Literal
 
-from service.adapters.strict_json import decode, encode
-from service.champions import no_model, standing, without_others
+from service.adapters.memory_models import MemoryModels
+from service.adapters.through_json import through_json
 from service.domain import (
     Census,
     Claim,
     Event,
     EventKind,
     Exploit,
-    Job,
     Lease,
     Measurement,
     ModelVersion,
@@ -30,29 +29,7 @@ from service.domain import (
     TrialState,
     as_data,
 )
-from service.errors import Conflict, NotFound, Unavailable
-
-Noun = TypeVar("Noun", Sweep, Trial, Measurement, Event)
-_DATA: dict[type, str] = {Sweep: "spec", Trial: "point", Measurement: "metrics", Event: "data"}
-
-
-class ManualClock:
-    """A clock that stands still until `advance` or `sleep` moves it."""
-
-    def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
-        self._now = now
-        self._lock = threading.Lock()
-
-    def now(self) -> datetime:
-        return self._now
-
-    def sleep(self, seconds: float) -> None:
-        self.advance(seconds)
-
-    def advance(self, seconds: float) -> None:
-        """Moves the time on."""
-        with self._lock:
-            self._now += timedelta(seconds=seconds)
+from service.errors import Conflict, NotFound
 
 
 class MemoryStore:
@@ -64,9 +41,8 @@ class MemoryStore:
         self._trials: dict[str, Trial] = {}
         self._measurements: dict[tuple[str, int], Measurement] = {}
         self._events: dict[str, list[Event]] = {}
-        self._models: dict[str, list[ModelVersion]] = {}
+        self._models = MemoryModels()
         self._claims: dict[str, Claim] = {}
-        self._promotions: dict[str, list[Promotion]] = {}
         self._leases: dict[str, Lease] = {}
 
     def add_sweep(self, sweep: Sweep) -> None:
@@ -76,7 +52,7 @@ class MemoryStore:
             for trial_id in sweep.starts_from & self._trials.keys():
                 if self._trials[trial_id].weights == "removed":
                     raise Conflict(self._trials[trial_id].no_weights)
-            self._sweeps[sweep.id] = _copied(sweep)
+            self._sweeps[sweep.id] = through_json(sweep)
             self._events[sweep.id] = []
             self._append(sweep.id, "sweep", {"state": sweep.state.value, "reason": sweep.reason}, sweep.created_at)
 
@@ -89,7 +65,7 @@ class MemoryStore:
         with self._lock:
             if sweep_id not in self._sweeps:
                 raise NotFound(f"there is no sweep {sweep_id!r}")
-            return _copied(self._sweeps[sweep_id])
+            return through_json(self._sweeps[sweep_id])
 
     def sweeps(
         self,
@@ -110,7 +86,7 @@ class MemoryStore:
             ]
             if before is not None:
                 found = [sweep for sweep in found if _age(sweep) < before]
-            return [_copied(sweep) for sweep in found[:limit]]
+            return [through_json(sweep) for sweep in found[:limit]]
 
     def move_sweep(
         self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
@@ -128,7 +104,7 @@ class MemoryStore:
             sweep = self.sweep(sweep_id)
             if sweep.revision != seen.revision or sweep.state is SweepState.DELETING:
                 raise Conflict(f"sweep {sweep_id} has been changed meanwhile")
-            self._sweeps[sweep_id] = _copied(replace(sweep, spec=spec, revision=sweep.revision + 1))
+            self._sweeps[sweep_id] = through_json(replace(sweep, spec=spec, revision=sweep.revision + 1))
             data = {"state": sweep.state.value, "reason": sweep.reason, "spec": spec}
             self._append(sweep_id, "sweep", data, at)
             return self.sweep(sweep_id)
@@ -139,11 +115,7 @@ class MemoryStore:
             gone = {trial.id for trial in self.trials(sweep_id)}
             self._trials = {key: one for key, one in self._trials.items() if key not in gone}
             self._measurements = {key: one for key, one in self._measurements.items() if key[0] not in gone}
-            self._models = {
-                name: [one for one in versions if one.sweep_id != sweep_id] for name, versions in self._models.items()
-            }
-            for name, versions in self._models.items():
-                self._promotions[name] = without_others(self._promotions.get(name, []), versions)
+            self._models.forget(sweep_id)
             self._claims = {key: one for key, one in self._claims.items() if one.sweep_id != sweep_id}
             del self._sweeps[sweep_id], self._events[sweep_id]
 
@@ -163,14 +135,14 @@ class MemoryStore:
                 return
             if any(other.number == trial.number for other in others):
                 raise Conflict(f"sweep {trial.sweep_id} has another trial number {trial.number}")
-            self._trials[trial.id] = _copied(trial)
+            self._trials[trial.id] = through_json(trial)
             self._append(trial.sweep_id, "trial", as_data(trial), trial.created_at)
 
     def trial(self, trial_id: str) -> Trial:
         with self._lock:
             if trial_id not in self._trials:
                 raise NotFound(f"there is no trial {trial_id!r}")
-            return _copied(self._trials[trial_id])
+            return through_json(self._trials[trial_id])
 
     def trials(
         self,
@@ -183,7 +155,7 @@ class MemoryStore:
         with self._lock:
             self.sweep(sweep_id)
             found = [
-                _copied(trial)
+                through_json(trial)
                 for trial in self._trials.values()
                 if trial.sweep_id == sweep_id
                 and (not states or trial.state in states)
@@ -212,7 +184,7 @@ class MemoryStore:
 
     def add_measurement(self, measurement: Measurement, *, checkpoint: str | None = None) -> bool:
         with self._lock:
-            trial, measurement = self.trial(measurement.trial_id), _copied(measurement)
+            trial, measurement = self.trial(measurement.trial_id), through_json(measurement)
             new = (trial.id, measurement.step) not in self._measurements
             self._trials[trial.id] = replace(
                 trial,
@@ -229,11 +201,10 @@ class MemoryStore:
         with self._lock:
             trial = self.trial(trial_id)
             starting = [one for one in self._sweeps.values() if one.state is not SweepState.DELETING]
-            served = any(one.trial_id == trial_id for versions in self._models.values() for one in versions)
             if (
                 trial.over
                 and trial.weights == "kept"
-                and not served
+                and not self._models.serves(trial_id)
                 and not any(trial_id in one.starts_from for one in starting)
             ):
                 self._trials[trial_id] = replace(trial, checkpoint="")
@@ -263,7 +234,7 @@ class MemoryStore:
                 trial = trials[exploit.trial_id]
                 if any(one.step == exploit.step for one in trial.exploits):
                     continue
-                self._trials[trial.id] = _copied(trial.exploited(exploit))
+                self._trials[trial.id] = through_json(trial.exploited(exploit))
                 self._append(sweep_id, "exploit", as_data(exploit), at)
 
     def measurements(
@@ -280,7 +251,7 @@ class MemoryStore:
             if trial_id is not None:
                 self.trial(trial_id)
                 numbers = {name: number for name, number in numbers.items() if name == trial_id}
-            found = [_copied(one) for one in self._measurements.values() if one.trial_id in numbers]
+            found = [through_json(one) for one in self._measurements.values() if one.trial_id in numbers]
             found = [one for one in found if (numbers[one.trial_id], one.step) > place]
             return sorted(found, key=lambda one: (numbers[one.trial_id], one.step))[:limit]
 
@@ -305,13 +276,13 @@ class MemoryStore:
         with self._lock:
             self.sweep(sweep_id)
             trial = self.trial(trial_id)
-            known = self._models.setdefault(name, [])
+            known = self._models.versions(name)
             for version in known:
                 if version.trial_id == trial_id:
                     return version
             if trial.weights == "removed":
                 raise Conflict(trial.no_weights)
-            promoted = len(self._promotions.get(name, []))
+            promoted = len(self._models.promotions(name))
             if after not in (None, promoted):
                 raise Conflict(f"model {name} is at promotion {promoted}, not {after}")
             newest = known[-1].version if known else 0
@@ -324,61 +295,41 @@ class MemoryStore:
                 path=path,
                 created_at=at,
             )
-            known.append(added)
+            self._models.add(added)
             self._promoted(added, kind="registered", at=at)
             return added
 
     def model_versions(self, name: str, *, limit: int | None = None, before: int | None = None) -> list[ModelVersion]:
         with self._lock:
-            found = self._models.get(name, [])[::-1]
-            return [version for version in found if before is None or version.version < before][:limit]
+            return self._models.versions(name, before=before)[::-1][:limit]
 
     def champion(self, name: str) -> ModelVersion:
         with self._lock:
-            if not self._promotions.get(name):
-                raise NotFound(no_model(name))
-            return self._version(name, self._promotions[name][-1].version)
+            return self._models.champion(name)
 
     def promote(self, name: str, version: int, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
         with self._lock:
             champion = self.champion(name)
             if version == champion.version:
-                return self._promotions[name][-1]
-            return self._promoted(self._version(name, version), kind="promoted", at=at, by=by, reason=reason)
+                return self._models.promotions(name)[-1]
+            return self._promoted(self._models.version(name, version), kind="promoted", at=at, by=by, reason=reason)
 
     def roll_back(self, name: str, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
         with self._lock:
-            champion = self.champion(name)
-            versions = standing(self._promotions[name])
-            if len(versions) < 2:
-                raise Conflict(f"model {name!r} had no other champion before version {champion.version}")
-            return self._promoted(self._version(name, versions[-2]), kind="rolled back", at=at, by=by, reason=reason)
+            chosen = self._models.last_champion(name)
+            return self._promoted(chosen, kind="rolled back", at=at, by=by, reason=reason)
 
     def promotions(self, name: str, *, limit: int | None = None, before: int | None = None) -> list[Promotion]:
         with self._lock:
-            found = self._promotions.get(name, [])[::-1]
-            return [promotion for promotion in found if before is None or promotion.number < before][:limit]
-
-    def _version(self, name: str, number: int) -> ModelVersion:
-        for version in self._models[name]:
-            if version.version == number:
-                return version
-        raise NotFound(f"there is no version {number} of model {name!r}")
-
-    def _promoted(self, version: ModelVersion, **promotion: Any) -> Promotion:
-        known = self._promotions.setdefault(version.name, [])
-        known.append(Promotion(name=version.name, number=len(known) + 1, version=version.version, **promotion))
-        self._append(version.sweep_id, "model", {**as_data(version), "promotion": len(known)}, known[-1].at)
-        return known[-1]
+            return self._models.promotions(name, before=before)[::-1][:limit]
 
     def models(
         self, *, family: str | None = None, limit: int | None = None, after: str | None = None
     ) -> list[ModelVersion]:
         with self._lock:
-            found = [self.champion(name) for name, versions in sorted(self._models.items()) if versions]
             return [
                 champion
-                for champion in found
+                for champion in self._models.champions()
                 if (after is None or champion.name > after)
                 and family in (None, self._sweeps[champion.sweep_id].spec.get("family"))
             ][:limit]
@@ -402,7 +353,7 @@ class MemoryStore:
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         with self._lock:
             self.sweep(sweep_id)
-            return [_copied(event) for event in self._events[sweep_id] if event.number > after][:limit]
+            return [through_json(event) for event in self._events[sweep_id] if event.number > after][:limit]
 
     def untracked(self) -> list[Sweep]:
         with self._lock:
@@ -425,93 +376,16 @@ class MemoryStore:
                 gpus=sum(self._sweeps[one].spec["resources"]["gpus"] * count for one, count in running.items()),
             )
 
+    def _promoted(self, version: ModelVersion, **promotion: Any) -> Promotion:
+        promoted = self._models.promote(version, **promotion)
+        self._append(version.sweep_id, "model", {**as_data(version), "promotion": promoted.number}, promoted.at)
+        return promoted
+
     def _append(self, sweep_id: str, kind: EventKind, data: Mapping[str, Any], at: datetime) -> None:
         number = self._sweeps[sweep_id].last_event + 1
         event = Event(sweep_id=sweep_id, number=number, at=at, kind=kind, data=data)
-        self._events[sweep_id].append(_copied(event))
+        self._events[sweep_id].append(through_json(event))
         self._sweeps[sweep_id] = replace(self._sweeps[sweep_id], last_event=number)
-
-
-class MemoryLauncher:
-    """`ports.Launcher` without a cluster: it remembers what it was asked, and jobs go as the test says.
-
-    `launches` lists the drivers started, in order; `traces` has the trace that each was told; `cluster` has what its
-    nodes have. While `down` it is unavailable.
-    """
-
-    def __init__(self) -> None:
-        self.down = False
-        self.cluster: list[Mapping[str, float]] = [{"CPU": 2.0, "GPU": 0.0}]
-        self.launches: list[tuple[str, int]] = []
-        self.traces: dict[tuple[str, int], str] = {}
-        self._jobs: dict[tuple[str, int], Job] = {}
-        self._logs: dict[tuple[str, int], str] = {}
-
-    def set_job(self, sweep_id: str, attempt: int, job: Job, *, logs: str = "") -> None:
-        """What the cluster says of a driver from now on; a missing job is forgotten, with its log."""
-        self._jobs[sweep_id, attempt] = job
-        self._logs[sweep_id, attempt] = logs
-        if job.state == "missing":
-            del self._jobs[sweep_id, attempt], self._logs[sweep_id, attempt]
-
-    def launch(self, sweep_id: str, attempt: int, *, trace: str = "") -> None:
-        self._answer()
-        if (sweep_id, attempt) not in self._jobs:
-            self.traces[sweep_id, attempt] = trace
-            self.launches.append((sweep_id, attempt))
-            self.set_job(sweep_id, attempt, Job(state="pending"))
-
-    def job(self, sweep_id: str, attempt: int) -> Job:
-        self._answer()
-        return self._jobs.get((sweep_id, attempt), Job(state="missing"))
-
-    def stop(self, sweep_id: str, attempt: int) -> None:
-        if self.job(sweep_id, attempt).alive:
-            self._jobs[sweep_id, attempt] = Job(state="stopped", message="stopped on request")
-
-    def logs(self, sweep_id: str, attempt: int) -> str:
-        self._answer()
-        return self._logs.get((sweep_id, attempt), "")
-
-    def resources(self) -> Mapping[str, float]:
-        return {name: sum(node.get(name, 0.0) for node in self.nodes()) for name in ("CPU", "GPU")}
-
-    def nodes(self) -> Sequence[Mapping[str, float]]:
-        self._answer()
-        return list(self.cluster)
-
-    def _answer(self) -> None:
-        if self.down:
-            raise Unavailable("the cluster does not answer")
-
-
-class MemoryTracker:
-    """`ports.Tracker` that collects the events, each once; unavailable while `down`, or for the sweeps in `refused`."""
-
-    def __init__(self) -> None:
-        self.down = False
-        self.refused: set[str] = set()
-        self.calls = 0
-        self._shown: dict[str, dict[int, Event]] = {}
-
-    def track(self, sweep: Sweep, events: Sequence[Event]) -> None:
-        self.calls += 1
-        if self.down or sweep.id in self.refused:
-            raise Unavailable("the tracker does not answer")
-        for event in events:
-            self._shown.setdefault(sweep.id, {}).setdefault(event.number, event)
-
-    def forget(self, sweep: Sweep) -> None:
-        if self.down or sweep.id in self.refused:
-            raise Unavailable("the tracker does not answer")
-        self._shown.pop(sweep.id, None)
-
-    def url(self, sweep: Sweep) -> str | None:
-        return f"memory://{sweep.id}" if sweep.id in self._shown else None
-
-    def shown(self, sweep_id: str) -> list[Event]:
-        """The sweep's events in the order in which they first came."""
-        return list(self._shown.get(sweep_id, {}).values())
 
 
 def _age(sweep: Sweep) -> tuple[datetime, str]:
@@ -521,12 +395,3 @@ def _age(sweep: Sweep) -> tuple[datetime, str]:
 def _value(trial: Trial) -> float:
     assert trial.values, "a completed trial has values"
     return trial.values[0]
-
-
-def _copied(value: Noun) -> Noun:
-    # Through JSON, so that what a database would refuse or change is refused or changed here too.
-    field = _DATA[type(value)]
-    copied = replace(value, **{field: decode(encode(getattr(value, field)))})
-    if isinstance(copied, Trial):
-        return replace(copied, exploits=tuple(Exploit(**decode(encode(as_data(one)))) for one in copied.exploits))
-    return copied

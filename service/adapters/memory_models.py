@@ -1,0 +1,69 @@
+"""Model versions and promotions in memory. See `memory_store`, which calls under its lock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.champions import no_model, standing, without_others
+from service.domain import ModelVersion, Promotion
+from service.errors import Conflict, NotFound
+
+
+class MemoryModels:
+    """The versions of every model, and which of them is its champion."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, list[ModelVersion]] = {}
+        self._promotions: dict[str, list[Promotion]] = {}
+
+    def versions(self, name: str, *, before: int | None = None) -> list[ModelVersion]:
+        """Oldest first; none where there is no such model."""
+        return [one for one in self._versions.get(name, []) if before is None or one.version < before]
+
+    def promotions(self, name: str, *, before: int | None = None) -> list[Promotion]:
+        """Oldest first; none where there is no such model."""
+        return [one for one in self._promotions.get(name, []) if before is None or one.number < before]
+
+    def version(self, name: str, number: int) -> ModelVersion:
+        """One of the versions of a model that is there. Raises NotFound."""
+        for version in self._versions[name]:
+            if version.version == number:
+                return version
+        raise NotFound(f"there is no version {number} of model {name!r}")
+
+    def champion(self, name: str) -> ModelVersion:
+        """The version of the newest promotion. Raises NotFound where there is no such model."""
+        if not self._promotions.get(name):
+            raise NotFound(no_model(name))
+        return self.version(name, self._promotions[name][-1].version)
+
+    def last_champion(self, name: str) -> ModelVersion:
+        """The one before this one. Raises NotFound where there is no such model, Conflict where it had no other."""
+        champion, versions = self.champion(name), standing(self._promotions[name])
+        if len(versions) < 2:
+            raise Conflict(f"model {name!r} had no other champion before version {champion.version}")
+        return self.version(name, versions[-2])
+
+    def champions(self) -> list[ModelVersion]:
+        """Every model's, by name."""
+        return [self.champion(name) for name, versions in sorted(self._versions.items()) if versions]
+
+    def serves(self, trial_id: str) -> bool:
+        """A version is of this trial."""
+        return any(one.trial_id == trial_id for versions in self._versions.values() for one in versions)
+
+    def add(self, version: ModelVersion) -> None:
+        """Keeps one more version, which is not the champion yet."""
+        self._versions.setdefault(version.name, []).append(version)
+
+    def promote(self, version: ModelVersion, **promotion: Any) -> Promotion:
+        """Makes the version its model's champion."""
+        known = self._promotions.setdefault(version.name, [])
+        known.append(Promotion(name=version.name, number=len(known) + 1, version=version.version, **promotion))
+        return known[-1]
+
+    def forget(self, sweep_id: str) -> None:
+        """Removes the versions of a sweep, with their promotions."""
+        for name, versions in self._versions.items():
+            self._versions[name] = [one for one in versions if one.sweep_id != sweep_id]
+            self._promotions[name] = without_others(self.promotions(name), self._versions[name])
