@@ -1,4 +1,4 @@
-"""Promotions in the database: which version of a model is its champion, and since when. See `sql_store`."""
+"""Models in the database: their versions, which of them is the champion, and since when. See `sql_store`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Literal
 
 from sqlalchemy import Connection, delete, insert, select
 
+from service.adapters import sql_events, sql_reading
 from service.adapters.sql_tables import model_versions, promotions, sweeps
-from service.champions import no_model, without_others
-from service.domain import ModelVersion, Promotion
-from service.errors import NotFound
+from service.champions import no_model, standing, without_others
+from service.domain import ModelVersion, Promotion, as_data
+from service.errors import Conflict, NotFound
 
 
 def lock(connection: Connection, name: str) -> None:
@@ -54,10 +55,73 @@ def add(
     by: str = "",
     reason: str = "",
 ) -> Promotion:
-    """Keeps one more promotion."""
+    """Keeps one more promotion, and tells of it (event `model`)."""
     added = Promotion(name=version.name, number=number, version=version.version, kind=kind, at=at, by=by, reason=reason)
     connection.execute(insert(promotions).values({field.name: getattr(added, field.name) for field in fields(added)}))
+    sql_events.append(connection, version.sweep_id, "model", {**as_data(version), "promotion": number}, at)
     return added
+
+
+def register(
+    connection: Connection,
+    *,
+    name: str,
+    sweep_id: str,
+    trial_id: str,
+    value: float,
+    path: str,
+    at: datetime,
+    after: int | None,
+) -> ModelVersion:
+    """As `ports.Store.add_model_version`, within a transaction."""
+    lock(connection, name)  # sweeps of one name offer versions at once
+    sql_reading.sweep(connection, sweep_id, lock=True)
+    trial = sql_reading.trial(connection, trial_id)
+    known = sql_reading.versions(connection, name)
+    for version in known:
+        if version.trial_id == trial_id:
+            return version
+    if trial.weights == "removed":
+        raise Conflict(trial.no_weights)
+    promoted = len(of(connection, name))
+    if after not in (None, promoted):
+        raise Conflict(f"model {name} is at promotion {promoted}, not {after}")
+    added = ModelVersion(
+        name=name,
+        version=len(known) + 1,
+        sweep_id=sweep_id,
+        trial_id=trial_id,
+        value=value,
+        path=path,
+        created_at=at,
+    )
+    row = {field.name: getattr(added, field.name) for field in fields(added)}
+    connection.execute(insert(model_versions).values(row))
+    add(connection, added, number=promoted + 1, kind="registered", at=at)
+    return added
+
+
+def promote(connection: Connection, name: str, version: int, *, at: datetime, by: str, reason: str) -> Promotion:
+    """As `ports.Store.promote`, within a transaction."""
+    lock(connection, name)
+    current, before = champion(connection, name), of(connection, name)
+    if version == current.version:
+        return before[0]
+    number = len(before) + 1
+    chosen = sql_reading.version(connection, name, version)
+    return add(connection, chosen, number=number, kind="promoted", at=at, by=by, reason=reason)
+
+
+def roll_back(connection: Connection, name: str, *, at: datetime, by: str, reason: str) -> Promotion:
+    """As `ports.Store.roll_back`, within a transaction."""
+    lock(connection, name)
+    current, before = champion(connection, name), of(connection, name)
+    versions = standing(before[::-1])
+    if len(versions) < 2:
+        raise Conflict(f"model {name!r} had no other champion before version {current.version}")
+    number = len(before) + 1
+    chosen = sql_reading.version(connection, name, versions[-2])
+    return add(connection, chosen, number=number, kind="rolled back", at=at, by=by, reason=reason)
 
 
 def keep_only(connection: Connection, name: str, versions: Sequence[ModelVersion]) -> None:

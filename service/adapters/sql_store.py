@@ -28,16 +28,22 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
-from service.adapters import migrations, sql_checkpoints, sql_measurements, sql_promotions, sql_reading
+from service.adapters import (
+    migrations,
+    sql_checkpoints,
+    sql_events,
+    sql_leases,
+    sql_measurements,
+    sql_promotions,
+    sql_reading,
+)
 from service.adapters.sql_census import census
 from service.adapters.sql_engine import make_engine, reading, writing
-from service.adapters.sql_tables import claims, events, leases, measurements, model_versions, sweeps, trials
-from service.champions import standing
+from service.adapters.sql_tables import claims, events, measurements, model_versions, sweeps, trials
 from service.domain import (
     Census,
     Claim,
     Event,
-    EventKind,
     Exploit,
     Lease,
     Measurement,
@@ -96,7 +102,7 @@ class SqlStore:
                 connection.execute(insert(sweeps).values(**_row(sweep), family=str(sweep.spec.get("family", ""))))
             except IntegrityError as error:
                 raise Conflict(f"sweep {sweep.id} exists already") from error
-            _append(
+            sql_events.append(
                 connection, sweep.id, "sweep", {"state": sweep.state.value, "reason": sweep.reason}, sweep.created_at
             )
 
@@ -142,7 +148,7 @@ class SqlStore:
             moved = sweep.to(state, at=at, reason=reason)
             changes = {name: new for name, new in _row(moved).items() if new != getattr(sweep, name)}
             connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
-            _append(connection, sweep_id, "sweep", {"state": moved.state.value, "reason": moved.reason}, at)
+            sql_events.append(connection, sweep_id, "sweep", {"state": moved.state.value, "reason": moved.reason}, at)
             return sql_reading.sweep(connection, sweep_id)
 
     def change_spec(self, sweep_id: str, spec: Mapping[str, Any], *, seen: Sweep, at: datetime) -> Sweep:
@@ -153,7 +159,7 @@ class SqlStore:
             changes = {"spec": spec, "revision": sweep.revision + 1}
             connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
             data = {"state": sweep.state.value, "reason": sweep.reason, "spec": spec}
-            _append(connection, sweep_id, "sweep", data, at)
+            sql_events.append(connection, sweep_id, "sweep", data, at)
             return sql_reading.sweep(connection, sweep_id)
 
     def delete_sweep(self, sweep_id: str) -> None:
@@ -189,7 +195,7 @@ class SqlStore:
                 connection.execute(insert(trials).values(_trial_row(trial)))
             except IntegrityError as error:
                 raise Conflict(f"sweep {trial.sweep_id} has another trial number {trial.number}") from error
-            _append(connection, trial.sweep_id, "trial", as_data(trial), trial.created_at)
+            sql_events.append(connection, trial.sweep_id, "trial", as_data(trial), trial.created_at)
 
     def trial(self, trial_id: str) -> Trial:
         with self._read() as connection:
@@ -248,7 +254,7 @@ class SqlStore:
             _lock_sweep_of(connection, trial_id)
             ended = sql_reading.trial(connection, trial_id).to(state, at=at, reason=reason, values=values)
             connection.execute(update(trials).where(trials.c.id == trial_id).values(_trial_row(ended)))
-            _append(connection, ended.sweep_id, "trial", as_data(ended), at)
+            sql_events.append(connection, ended.sweep_id, "trial", as_data(ended), at)
             return ended
 
     def add_exploits(self, sweep_id: str, exploits: Sequence[Exploit], *, at: datetime) -> None:
@@ -262,7 +268,7 @@ class SqlStore:
                     continue
                 row = _trial_row(trial.exploited(exploit))
                 connection.execute(update(trials).where(trials.c.id == trial.id).values(row))
-                _append(connection, sweep_id, "exploit", as_data(exploit), at)
+                sql_events.append(connection, sweep_id, "exploit", as_data(exploit), at)
 
     def measurements(
         self,
@@ -291,31 +297,16 @@ class SqlStore:
         after: int | None = None,
     ) -> ModelVersion:
         with self._write() as connection:
-            sql_promotions.lock(connection, name)  # sweeps of one name offer versions at once
-            sql_reading.sweep(connection, sweep_id, lock=True)
-            trial = sql_reading.trial(connection, trial_id)
-            known = sql_reading.versions(connection, name)
-            for version in known:
-                if version.trial_id == trial_id:
-                    return version
-            if trial.weights == "removed":
-                raise Conflict(trial.no_weights)
-            promoted = len(sql_promotions.of(connection, name))
-            if after not in (None, promoted):
-                raise Conflict(f"model {name} is at promotion {promoted}, not {after}")
-            added = ModelVersion(
+            return sql_promotions.register(
+                connection,
                 name=name,
-                version=len(known) + 1,
                 sweep_id=sweep_id,
                 trial_id=trial_id,
                 value=value,
                 path=path,
-                created_at=at,
+                at=at,
+                after=after,
             )
-            row = {field.name: getattr(added, field.name) for field in fields(added)}
-            connection.execute(insert(model_versions).values(row))
-            _promote(connection, added, number=promoted + 1, kind="registered", at=at)
-            return added
 
     def model_versions(self, name: str, *, limit: int | None = None, before: int | None = None) -> list[ModelVersion]:
         with self._read() as connection:
@@ -327,24 +318,11 @@ class SqlStore:
 
     def promote(self, name: str, version: int, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
         with self._write() as connection:
-            sql_promotions.lock(connection, name)
-            champion, before = sql_promotions.champion(connection, name), sql_promotions.of(connection, name)
-            if version == champion.version:
-                return before[0]
-            number = len(before) + 1
-            chosen = sql_reading.version(connection, name, version)
-            return _promote(connection, chosen, number=number, kind="promoted", at=at, by=by, reason=reason)
+            return sql_promotions.promote(connection, name, version, at=at, by=by, reason=reason)
 
     def roll_back(self, name: str, *, at: datetime, by: str = "", reason: str = "") -> Promotion:
         with self._write() as connection:
-            sql_promotions.lock(connection, name)
-            champion, before = sql_promotions.champion(connection, name), sql_promotions.of(connection, name)
-            versions = standing(before[::-1])
-            if len(versions) < 2:
-                raise Conflict(f"model {name!r} had no other champion before version {champion.version}")
-            number = len(before) + 1
-            chosen = sql_reading.version(connection, name, versions[-2])
-            return _promote(connection, chosen, number=number, kind="rolled back", at=at, by=by, reason=reason)
+            return sql_promotions.roll_back(connection, name, at=at, by=by, reason=reason)
 
     def promotions(self, name: str, *, limit: int | None = None, before: int | None = None) -> list[Promotion]:
         with self._read() as connection:
@@ -358,37 +336,19 @@ class SqlStore:
 
     def add_progress(self, sweep_id: str, *, what: str, done: int, total: int, at: datetime) -> None:
         with self._write() as connection:
-            _append(connection, sweep_id, "progress", {"what": what, "done": done, "total": total}, at)
+            sql_events.append(connection, sweep_id, "progress", {"what": what, "done": done, "total": total}, at)
 
     def add_wait(self, sweep_id: str, *, reason: str, at: datetime) -> None:
         with self._write() as connection:
-            _append(connection, sweep_id, "wait", {"reason": reason}, at)
+            sql_events.append(connection, sweep_id, "wait", {"reason": reason}, at)
 
     def take_lease(self, name: str, *, holder: str, after: Lease | None) -> Lease | None:
-        beat = after.beat + 1 if after is not None else 1
         with self._write() as connection:
-            if after is None:
-                try:
-                    with connection.begin_nested():
-                        connection.execute(insert(leases).values(name=name, holder=holder, beat=beat))
-                except IntegrityError:  # somebody has it already
-                    pass
-            else:
-                same = (leases.c.name == name, leases.c.holder == after.holder, leases.c.beat == after.beat)
-                connection.execute(update(leases).where(*same).values(holder=holder, beat=beat))
-            query = select(leases.c.holder, leases.c.beat).where(leases.c.name == name)
-            found = connection.execute(query).mappings().one_or_none()
-            return Lease(**found) if found is not None else None
+            return sql_leases.take(connection, name, holder=holder, after=after)
 
     def events(self, sweep_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        query = (
-            select(events)
-            .where(events.c.sweep_id == sweep_id, events.c.number > after)
-            .order_by(events.c.number)
-            .limit(limit)
-        )
         with self._read() as connection:
-            return [Event(**row) for row in sql_reading.rows(connection, query, sweep_id)]
+            return sql_events.read(connection, sweep_id, after=after, limit=limit)
 
     def untracked(self) -> list[Sweep]:
         with self._read() as connection:
@@ -412,18 +372,6 @@ class SqlStore:
         return writing(self._engine)
 
 
-def _append(connection: Connection, sweep_id: str, kind: EventKind, data: Mapping[str, Any], at: datetime) -> None:
-    number = connection.scalar(
-        update(sweeps)
-        .where(sweeps.c.id == sweep_id)
-        .values(last_event=sweeps.c.last_event + 1)
-        .returning(sweeps.c.last_event)
-    )
-    if number is None:
-        raise NotFound(f"there is no sweep {sweep_id!r}")
-    connection.execute(insert(events).values(sweep_id=sweep_id, number=number, at=at, kind=kind, data=data))
-
-
 def _lock_sweep_of(connection: Connection, trial_id: str) -> str:
     of_trial = select(trials.c.sweep_id).where(trials.c.id == trial_id).scalar_subquery()
     sweep_id = connection.scalar(select(sweeps.c.id).where(sweeps.c.id == of_trial).with_for_update())
@@ -439,12 +387,6 @@ def _row(sweep: Sweep) -> dict[str, Any]:
 def _trial_row(trial: Trial) -> dict[str, Any]:
     row = {field.name: getattr(trial, field.name) for field in fields(trial)}
     return {**row, "value": trial.values[0] if trial.values and trial.state is TrialState.COMPLETED else None}
-
-
-def _promote(connection: Connection, version: ModelVersion, *, number: int, **promotion: Any) -> Promotion:
-    promoted = sql_promotions.add(connection, version, number=number, **promotion)
-    _append(connection, version.sweep_id, "model", {**as_data(version), "promotion": number}, promoted.at)
-    return promoted
 
 
 def _larger(column: Any, number: int) -> Any:

@@ -1,0 +1,38 @@
+"""What happened in a sweep, in the database. See `sql_store`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from service.adapters import sql_reading
+from service.adapters.sql_tables import events, sweeps
+from service.domain import Event, EventKind
+from service.errors import NotFound
+
+
+def append(connection: Connection, sweep_id: str, kind: EventKind, data: Mapping[str, Any], at: datetime) -> None:
+    """Keeps one more event, under the sweep's next number. Raises NotFound where there is no such sweep."""
+    number = connection.scalar(
+        update(sweeps)
+        .where(sweeps.c.id == sweep_id)
+        .values(last_event=sweeps.c.last_event + 1)
+        .returning(sweeps.c.last_event)
+    )
+    if number is None:
+        raise NotFound(f"there is no sweep {sweep_id!r}")
+    connection.execute(insert(events).values(sweep_id=sweep_id, number=number, at=at, kind=kind, data=data))
+
+
+def read(connection: Connection, sweep_id: str, *, after: int, limit: int) -> list[Event]:
+    """Those of a sweep with larger numbers, in order. Raises NotFound where there is no such sweep."""
+    query = (
+        select(events)
+        .where(events.c.sweep_id == sweep_id, events.c.number > after)
+        .order_by(events.c.number)
+        .limit(limit)
+    )
+    return [Event(**row) for row in sql_reading.rows(connection, query, sweep_id)]

@@ -1,0 +1,26 @@
+"""Who of several processes does what, in the database. See `sql_store`."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from service.adapters.sql_tables import leases
+from service.domain import Lease
+
+
+def take(connection: Connection, name: str, *, holder: str, after: Lease | None) -> Lease | None:
+    """As `ports.Store.take_lease`, within a transaction."""
+    beat = after.beat + 1 if after is not None else 1
+    if after is None:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(leases).values(name=name, holder=holder, beat=beat))
+        except IntegrityError:  # somebody has it already
+            pass
+    else:
+        same = (leases.c.name == name, leases.c.holder == after.holder, leases.c.beat == after.beat)
+        connection.execute(update(leases).where(*same).values(holder=holder, beat=beat))
+    query = select(leases.c.holder, leases.c.beat).where(leases.c.name == name)
+    found = connection.execute(query).mappings().one_or_none()
+    return Lease(**found) if found is not None else None
