@@ -88,7 +88,7 @@ def register(
         raise Conflict(f"model {name} is at promotion {promoted}, not {after}")
     added = ModelVersion(
         name=name,
-        version=len(known) + 1,
+        version=known[0].version + 1 if known else 1,
         sweep_id=sweep_id,
         trial_id=trial_id,
         value=value,

@@ -39,3 +39,13 @@ def test_a_version_is_added_only_after_the_one_its_caller_knows(store: Store) ->
     assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 3
     outcomes = together(*(lambda trial=trial: offer(store, trial) for trial in trials))
     assert sorted(outcome.version for outcome in outcomes if isinstance(outcome, ModelVersion)) == [1, 2, 3, 4]
+
+
+def test_a_version_number_is_never_given_to_two(store: Store) -> None:
+    """Also after the sweep of an earlier version was deleted: the numbers go on after the newest one."""
+    trials = [add_trial(store, add_sweep(store, f"sweep{number}")) for number in range(3)]
+    first, second = (offer(store, trial) for trial in trials[:2])
+    store.delete_sweep(first.sweep_id)
+    third = offer(store, trials[2])
+    assert (third.version, store.model_versions("digits")) == (3, [third, second])
+    assert store.champion("digits") == third
