@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
-from service.adapters.mlflow_tracker import connect
+from service.adapters.mlflow_connection import connect
 from service.errors import NotFound, Unavailable
 from service.settings import Settings
 

@@ -12,38 +12,20 @@ import logging
 import shutil
 import statistics
 import subprocess
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, final
 
-from mlflow import MlflowClient
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    Experiment,
-    InputTag,
-    LifecycleStage,
-    Metric,
-    Param,
-    RunTag,
-    ViewType,
-)
-from mlflow.environment_variables import (
-    MLFLOW_DISABLE_TELEMETRY,
-    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
-    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
-    MLFLOW_HTTP_REQUEST_TIMEOUT,
-    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
-)
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.telemetry import set_telemetry_client
 
-from service.adapters.mlflow_package import package
+from service.adapters import mlflow_runs
+from service.adapters.mlflow_connection import connect
+from service.adapters.mlflow_registry import show_model
+from service.adapters.mlflow_runs import Runs, milliseconds
 from service.domain import Event, Sweep, SweepState, TrialState
 from service.errors import Unavailable
 from service.settings import Settings
@@ -52,7 +34,6 @@ from trainables.data.dataset import DatasetConfig
 
 logger = logging.getLogger(__name__)
 
-CHAMPION = "champion"
 METRICS_A_CALL = 1000
 """MLflow takes no more in one `log_batch`."""
 PARAM_LENGTH = 6000
@@ -61,14 +42,6 @@ TAG_LENGTH = 5000
 PATIENCE = 2.0
 """Seconds that whoever asks for a page waits for MLflow."""
 
-HABITS = {
-    MLFLOW_HTTP_REQUEST_TIMEOUT: 20,
-    MLFLOW_HTTP_REQUEST_MAX_RETRIES: 1,
-    MLFLOW_DISABLE_TELEMETRY: True,
-    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR: False,
-    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT: True,
-}
-_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # or its page opens on traces of language models
 _RUN_STATUS = {
     SweepState.COMPLETED: "FINISHED",
     SweepState.STOPPED: "KILLED",
@@ -80,20 +53,6 @@ _RUN_STATUS = {
 }
 
 
-@dataclass(slots=True)
-class _Runs:
-    """What MLflow has of a sweep."""
-
-    experiment: str
-    parent: str
-    shown: int = 0
-    """The number of the newest event shown."""
-    trials: dict[str, str] = field(default_factory=dict)
-    """Run ids by trial id."""
-    binned: list[str] = field(default_factory=list)
-    """Ids of the runs that somebody deleted."""
-
-
 @final
 class MlflowTracker:
     """`ports.Tracker` on the MLflow server of these settings."""
@@ -102,7 +61,7 @@ class MlflowTracker:
         self._settings = settings
         self._client = connect(settings)
         self._commit = _commit()
-        self._known: dict[str, _Runs] = {}
+        self._known: dict[str, Runs] = {}
         self._pages: dict[str, str] = {}
         self._looking = threading.Lock()
 
@@ -113,7 +72,7 @@ class MlflowTracker:
             Unavailable: MLflow did not take them all.
         """
         try:
-            runs = self._known.get(sweep.id) or self._ready(sweep)
+            runs = self._known.get(sweep.id) or mlflow_runs.ready(self._client, sweep, self._tags(sweep))
             self._known[sweep.id], self._pages[sweep.id] = runs, self._page(runs)
             self._show(sweep, runs, [event for event in events if event.number > runs.shown])
         except (MlflowException, OSError) as error:
@@ -127,7 +86,7 @@ class MlflowTracker:
             Unavailable: MLflow did not do all of it.
         """
         try:
-            runs = self._found(sweep)
+            runs = mlflow_runs.find(self._client, sweep)
             if runs is not None:
                 for run_id in {runs.parent, *runs.trials.values()} - set(runs.binned):
                     self._client.delete_run(run_id)
@@ -149,7 +108,7 @@ class MlflowTracker:
 
     def _look_for_page(self, sweep: Sweep) -> None:
         try:
-            runs = self._found(sweep)
+            runs = mlflow_runs.find(self._client, sweep)
         except (MlflowException, OSError) as error:
             logger.info("no page of sweep %s: %s", sweep.id, error)
         else:
@@ -158,55 +117,8 @@ class MlflowTracker:
         finally:
             self._looking.release()
 
-    def _page(self, runs: _Runs) -> str:
+    def _page(self, runs: Runs) -> str:
         return f"{self._settings.tracking_url}/#/experiments/{runs.experiment}/runs/{runs.parent}"
-
-    def _ready(self, sweep: Sweep) -> _Runs:
-        """The sweep's runs, ready to be written to: made, or taken out of the bin, where need be."""
-        experiment = self._experiment(sweep.name)
-        runs = self._found(sweep) or self._made(sweep, experiment)
-        for run_id in runs.binned:
-            self._client.restore_run(run_id)
-        return runs
-
-    def _found(self, sweep: Sweep) -> _Runs | None:
-        """What MLflow has of the sweep."""
-        experiment = self._client.get_experiment_by_name(sweep.name)
-        if experiment is None:
-            return None
-        runs = _Runs(experiment.experiment_id, "")
-        token: str | None = None
-        while token != "":
-            page = self._client.search_runs(
-                [experiment.experiment_id], f"tags.`sweepserve.sweep` = '{sweep.id}'", ViewType.ALL, page_token=token
-            )
-            for run in page:
-                if run.info.lifecycle_stage == LifecycleStage.DELETED:
-                    runs.binned.append(run.info.run_id)
-                trial = run.data.tags.get("sweepserve.trial")
-                if trial is not None:
-                    runs.trials[trial] = run.info.run_id
-                else:
-                    runs.parent, runs.shown = run.info.run_id, int(run.data.tags.get("sweepserve.event", 0))
-            token = page.token or ""
-        return runs if runs.parent else None
-
-    def _made(self, sweep: Sweep, experiment: str) -> _Runs:
-        run = self._client.create_run(
-            experiment,
-            start_time=_milliseconds(sweep.created_at),
-            run_name=f"{sweep.name} {sweep.id}",
-            tags=self._tags(sweep),
-        )
-        return _Runs(experiment, run.info.run_id)
-
-    def _experiment(self, name: str) -> str:
-        known: Experiment | None = self._client.get_experiment_by_name(name)
-        if known is None:
-            return str(self._client.create_experiment(name, tags=_EXPERIMENT))
-        if known.lifecycle_stage == LifecycleStage.DELETED:
-            self._client.restore_experiment(known.experiment_id)
-        return str(known.experiment_id)
 
     def _tags(self, sweep: Sweep) -> dict[str, str]:
         tags = {
@@ -220,12 +132,12 @@ class MlflowTracker:
             tags["sweepserve.traceparent"] = sweep.trace
         return {**tags, "mlflow.source.git.commit": self._commit} if self._commit else tags
 
-    def _show(self, sweep: Sweep, runs: _Runs, events: Sequence[Event]) -> None:
+    def _show(self, sweep: Sweep, runs: Runs, events: Sequence[Event]) -> None:
         metrics: dict[str, list[Metric]] = defaultdict(list)
         for event in events:
             match event.kind:
                 case "measurement":
-                    at = _milliseconds(event.at)
+                    at = milliseconds(event.at)
                     metrics[event.data["trial_id"]] += [
                         Metric(name, value, at, event.data["step"]) for name, value in event.data["metrics"].items()
                     ]
@@ -236,7 +148,7 @@ class MlflowTracker:
                     metrics[event.data["trial_id"]] += _settings(event.data["point"], event.data["step"], event.at)
                     self._show_exploit(runs, event.data)
                 case "model":
-                    self._show_model(runs, event.data)
+                    show_model(self._client, runs, event.data)
                 case "sweep":
                     self._show_sweep(sweep, runs, event)
         for trial_id, left in metrics.items():
@@ -245,12 +157,12 @@ class MlflowTracker:
             runs.shown = events[-1].number
             self._client.set_tag(runs.parent, "sweepserve.event", str(runs.shown))
 
-    def _log(self, runs: _Runs, trial_id: str, metrics: Sequence[Metric]) -> None:
+    def _log(self, runs: Runs, trial_id: str, metrics: Sequence[Metric]) -> None:
         if trial_id in runs.trials:  # else somebody removed the run for good
             for start in range(0, len(metrics), METRICS_A_CALL):
                 self._client.log_batch(runs.trials[trial_id], metrics[start : start + METRICS_A_CALL])
 
-    def _show_sweep(self, sweep: Sweep, runs: _Runs, event: Event) -> None:
+    def _show_sweep(self, sweep: Sweep, runs: Runs, event: Event) -> None:
         if event.number == 1:
             spec = SweepSpec.from_dict(sweep.spec)
             searched = {f"space.{name}": parameter.to_dict() for name, parameter in spec.space.items()}
@@ -265,18 +177,18 @@ class MlflowTracker:
             pictures = self._settings.pictures(sweep.id)
             if pictures.is_dir():
                 self._client.log_artifacts(runs.parent, str(pictures), "pictures")
-            self._client.set_terminated(runs.parent, _RUN_STATUS[state], _milliseconds(event.at))
+            self._client.set_terminated(runs.parent, _RUN_STATUS[state], milliseconds(event.at))
         elif state is SweepState.QUEUED and event.number > 1:  # it goes on after its end
             self._client.update_run(runs.parent, "RUNNING")
 
-    def _show_trial(self, sweep: Sweep, runs: _Runs, event: Event) -> None:
+    def _show_trial(self, sweep: Sweep, runs: Runs, event: Event) -> None:
         trial, state = event.data, TrialState(event.data["state"])
         repeat = trial.get("repeat", 0)
         first = str(trial["number"] - repeat)
         if trial["id"] not in runs.trials:
             run = self._client.create_run(
                 runs.experiment,
-                start_time=_milliseconds(datetime.fromisoformat(trial["created_at"])),
+                start_time=milliseconds(datetime.fromisoformat(trial["created_at"])),
                 run_name=f"trial {trial['number']}",
                 tags={
                     **self._tags(sweep),
@@ -300,7 +212,7 @@ class MlflowTracker:
                 self._client.update_run(run_id, "RUNNING")
         self._mark(run_id, state, trial["reason"])
         if state is TrialState.COMPLETED:  # the value by which trials are compared: of the weights that were kept
-            at, names = _milliseconds(event.at), _objectives(sweep)
+            at, names = milliseconds(event.at), _objectives(sweep)
             values = [
                 Metric(name, number, at, trial["step"])
                 for name, number in zip(names, [trial["values"][0], *trial["values"]], strict=False)
@@ -309,9 +221,9 @@ class MlflowTracker:
             if sweep.spec["search"].get("repeats", 1) > 1:
                 self._show_point(sweep, runs, first, values[0])
         if state.final:
-            self._client.set_terminated(run_id, _RUN_STATUS[state], _milliseconds(event.at))
+            self._client.set_terminated(run_id, _RUN_STATUS[state], milliseconds(event.at))
 
-    def _show_exploit(self, runs: _Runs, exploit: Mapping[str, Any]) -> None:
+    def _show_exploit(self, runs: Runs, exploit: Mapping[str, Any]) -> None:
         """As a tag; what it made of the settings are metrics."""
         said = ", ".join(f"{name} = {_text(value)}" for name, value in exploit["point"].items())
         if exploit["trial_id"] in runs.trials:
@@ -319,7 +231,7 @@ class MlflowTracker:
             text = f"goes on from trial {exploit['source']} with {said}"
             self._client.set_tag(runs.trials[exploit["trial_id"]], tag, text[:TAG_LENGTH])
 
-    def _show_point(self, sweep: Sweep, runs: _Runs, first: str, newest: Metric) -> None:
+    def _show_point(self, sweep: Sweep, runs: Runs, first: str, newest: Metric) -> None:
         """What the trials of a point have come to so far, on the run of its first one that MLflow has."""
         query = f"tags.`sweepserve.sweep` = '{sweep.id}' and tags.`sweepserve.point` = '{first}'"
         found = self._client.search_runs([runs.experiment], query, max_results=1000, order_by=["start_time ASC"])
@@ -342,66 +254,6 @@ class MlflowTracker:
         tags = {"sweepserve.state": state.value, "sweepserve.reason": reason[:TAG_LENGTH]}
         self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
-    def _show_model(self, runs: _Runs, version: Mapping[str, Any]) -> None:
-        name, trial_id = version["name"], version["trial_id"]
-        registered = self._client.search_registered_models(f"name = '{name}'")
-        if not registered:
-            self._client.create_registered_model(name)
-        known = {
-            int(one.tags["sweepserve.version"]): one.version
-            for one in self._client.search_model_versions(f"name = '{name}'")
-            if "sweepserve.version" in one.tags
-        }
-        number = version["version"]
-        if number not in known:
-            saved = Path(version["path"])
-            if not saved.is_dir() or trial_id not in runs.trials:
-                logger.warning("version %d of %s is not shown: it is not at %s any more", number, name, saved)
-                return
-            known[number] = self._register(runs, version, saved)
-        # Sweeps of one name are shown one by one, so promotions may come here out of their order.
-        promotion = version.get("promotion", number)
-        if registered and int(registered[0].tags.get("sweepserve.promotion", 0)) > promotion:
-            return
-        self._client.set_registered_model_alias(name, CHAMPION, known[number])
-        self._client.set_registered_model_tag(name, "sweepserve.promotion", str(promotion))
-        self._client.set_tag(runs.parent, "sweepserve.champion", trial_id)
-
-    def _register(self, runs: _Runs, version: Mapping[str, Any], saved: Path) -> str:
-        name, trial_id = version["name"], version["trial_id"]
-        tags = {
-            "sweepserve.version": str(version["version"]),
-            "sweepserve.sweep": version["sweep_id"],
-            "sweepserve.trial": trial_id,
-        }
-        same = f"tags.`sweepserve.trial` = '{trial_id}'"
-        for unfinished in self._client.search_logged_models([runs.experiment], same):
-            self._client.delete_logged_model(unfinished.model_id)
-        run_id = runs.trials[trial_id]
-        logged = self._client.create_logged_model(runs.experiment, name, run_id, tags, model_type="sweepserve")
-        with tempfile.TemporaryDirectory(prefix="sweepserve-model-") as scratch:
-            folder = Path(scratch) / "model"
-            package(saved, folder, run_id=run_id, model_id=logged.model_id)
-            self._client.log_model_artifacts(logged.model_id, str(folder))
-        self._client.finalize_logged_model(logged.model_id, "READY")
-        registered = self._client.create_model_version(
-            name, logged.artifact_location, run_id, tags, await_creation_for=0, model_id=logged.model_id
-        )
-        return str(registered.version)
-
-
-def connect(settings: Settings) -> MlflowClient:
-    """A client of the MLflow server of these settings.
-
-    MLflow's waits, minutes by default, are made short in this process, and its telemetry and prints are turned off,
-    unless the environment says otherwise.
-    """
-    for variable, value in HABITS.items():
-        if not variable.is_set():
-            variable.set(value)
-    set_telemetry_client()
-    return MlflowClient(settings.tracking_url, settings.tracking_url)
-
 
 def _commit() -> str | None:
     """The git commit of this code, if it runs from a checkout."""
@@ -417,7 +269,7 @@ def _commit() -> str | None:
 def _settings(point: Mapping[str, Any], step: int, at: datetime) -> list[Metric]:
     """The numbers among settings, from a step on."""
     numbers = {name: one for name, one in point.items() if isinstance(one, int | float) and not isinstance(one, bool)}
-    return [Metric(f"settings/{name}", one, _milliseconds(at), step) for name, one in numbers.items()]
+    return [Metric(f"settings/{name}", one, milliseconds(at), step) for name, one in numbers.items()]
 
 
 def _objectives(sweep: Sweep) -> list[str]:
@@ -428,7 +280,3 @@ def _objectives(sweep: Sweep) -> list[str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=dict)
-
-
-def _milliseconds(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

@@ -15,17 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    case,
-    delete,
-    func,
-    insert,
-    make_url,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, case, delete, func, insert, make_url, select, update
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
 from service.adapters import (

@@ -30,8 +30,9 @@ from mlflow.entities import Run, ViewType
 import trainables
 from service.adapters.memory_store import MemoryStore
 from service.adapters.mlflow_analyses import log_analysis
+from service.adapters.mlflow_connection import HABITS
 from service.adapters.mlflow_package import REQUIREMENTS
-from service.adapters.mlflow_tracker import HABITS, MlflowTracker
+from service.adapters.mlflow_tracker import MlflowTracker
 from service.domain import Exploit, Measurement, Sweep, SweepState, Trial, TrialState
 from service.errors import NotFound, Unavailable
 from service.settings import Settings
