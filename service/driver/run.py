@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict, final
 
 from service.disk import Disk
 from service.domain import Measurement, Sweep, Trial, TrialState
+from service.driver import outcomes
 from service.driver.generations import Generations
 from service.driver.recorder import Recorder
 from service.driver.repeats import Asked, Repeats
@@ -163,7 +164,7 @@ class Run:
             trial = self._running.get(trial_id)
             if trial is None:  # the sweep was stopped while the report was on its way
                 return True
-            values = self._values(report["best_metrics"])
+            values = outcomes.values(self._spec.objectives, report["best_metrics"])
             if report["step"] > trial.step:
                 self._deaths.pop(trial_id, None)
             trial = replace(trial, step=report["step"], checkpoint=report["checkpoint"], values=values)
@@ -325,24 +326,11 @@ class Run:
             return Share(cpus=cpus, gpus=gpus)
         return Share(cpus=2 * cpus, gpus=min(2 * gpus, 1.0) if gpus < 1 else 2 * gpus)
 
-    def _values(self, metrics: Mapping[str, float]) -> tuple[float, ...] | None:
-        values = tuple(metrics.get(objective.metric, math.nan) for objective in self._spec.objectives)
-        return values if all(map(math.isfinite, values)) else None
-
     def _complete(self, trial: Trial, report: Report) -> None:
         if trial.values is not None:
             self._end(trial, TrialState.COMPLETED, str(report["finished"]))
-            return
-        measured = report["best_metrics"]
-        for metric in (objective.metric for objective in self._spec.objectives):
-            if metric not in measured:
-                known = ", ".join(measured) or "none"
-                self._end(trial, TrialState.FAILED, f"it did not measure {metric}; it measured: {known}")
-                return
-            if not math.isfinite(measured[metric]):
-                reason = f"{metric} is {measured[metric]} at step {report['best_step']}"
-                self._end(trial, TrialState.FAILED, reason)
-                return
+        else:
+            self._end(trial, TrialState.FAILED, outcomes.why_none(self._spec.objectives, report))
 
     def _leave(self, trial: Trial, how: Literal["pause", "stop"]) -> None:
         """Ends a trial that could go on, because its sweep does not."""
