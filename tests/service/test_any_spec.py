@@ -1,0 +1,113 @@
+"""Whatever is sent as a spec is a spec or a list of faults, and a legal spec has only legal trials."""
+
+from __future__ import annotations
+
+import copy
+import json
+from random import Random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_spaces import same
+from service.errors import InvalidSpec
+from service.spec import SweepSpec
+from tests.service.spec_samples import BASE, RICH
+from trainables.trial import TrialConfig
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(
+        ["digits", "narrow_resnet", "float", "choice", "model.channels", "train.seed", "1h", "max", "tpe"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*BASE, *RICH, *RICH["space"], "kind", "low", "when"]), inner, max_size=4)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=2)
+    ),
+    max_leaves=10,
+)
+
+
+def check(document: Any) -> None:
+    """The document is refused with faults that say why, or is a spec whose points are all legal trials."""
+    try:
+        spec = SweepSpec.from_dict(document)
+    except InvalidSpec as error:
+        refused = [fault.message for fault in error.faults]
+    else:
+        check_legal(spec)
+        return
+    assert refused
+    assert all(refused)
+
+
+def check_legal(spec: SweepSpec) -> None:
+    """The spec reads back, and all its corners and samples are legal trials that have what it says."""
+    assert SweepSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    rng = Random(0)
+    for point in (*spec.space.corners(), *(spec.space.sample(rng) for _ in range(3))):
+        spec.space.check(point)
+        trial = spec.trial(point)
+        assert TrialConfig.from_dict(trial.to_dict()) == trial
+        nested = {"model": trial.model.to_dict(), "train": trial.train.to_dict(), "data": trial.data.to_dict()}
+        for name, value in {**spec.fixed, **point}.items():
+            section, setting = name.split(".")
+            assert same(nested[section][setting], value)
+
+
+@given(JSON)
+def test_any_json_is_a_spec_or_a_list_of_faults(document: Any) -> None:
+    """Nothing that a client POSTs makes the reader fail in another way."""
+    check(document)
+    check(BASE | {"space": document})
+    check(BASE | {"fixed": document, "data": {"name": "digits", "train": document}})
+
+
+@given(st.data())
+def test_a_spec_with_one_part_changed_is_a_spec_or_a_list_of_faults(data: st.DataObject) -> None:
+    """Near-legal documents are judged as strictly as wild ones."""
+    document = copy.deepcopy(RICH)
+    place: Any = document
+    while True:
+        step = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[step], dict | list) or not place[step] or data.draw(st.booleans()):
+            break
+        place = place[step]
+    place[step] = data.draw(JSON | st.sampled_from([0, 1, 2, 0.5, 16, True, [1, 1, 1, 1], "sgd", "adam"]))
+    check(document)
+
+
+RANGES = {
+    "train.learning_rate": st.floats(1e-6, 10),
+    "train.weight_decay": st.floats(0, 1),
+    "train.momentum": st.floats(0, 0.99),
+    "train.batch_size": st.integers(1, 2**16),
+    "train.max_epochs": st.integers(1, 10**6),
+    "train.patience": st.integers(1, 10**6),
+    "train.seed": st.integers(0, 10**6),
+    "data.image_size": st.integers(8, 1024),
+    "data.train": st.integers(1, 1197),
+    "data.seed": st.integers(0, 10**6),
+}
+
+
+@given(st.data())
+def test_any_space_of_legal_ranges_makes_a_spec(data: st.DataObject) -> None:
+    """Ranges and choices inside the bounds of their settings, with conditions, are always accepted."""
+    space: dict[str, Any] = {"train.optimizer": {"kind": "choice", "values": ["adam", "sgd"]}}
+    for name in data.draw(st.lists(st.sampled_from(sorted(RANGES)), unique=True)):
+        low, high = sorted(data.draw(st.lists(RANGES[name], min_size=2, max_size=2, unique=True)))
+        kind = "int" if isinstance(low, int) else "float"
+        ranged = {"kind": kind, "low": low, "high": high, "log": low > 0 and data.draw(st.booleans())}
+        space[name] = data.draw(st.sampled_from([ranged, {"kind": "choice", "values": [high, low]}]))
+        if data.draw(st.booleans()):
+            space[name]["when"] = {"train.optimizer": data.draw(st.sampled_from(["adam", "sgd"]))}
+    document = BASE | {"space": space}
+    assert set(SweepSpec.from_dict(document).space) == set(space)
+    check(document)
