@@ -65,7 +65,8 @@ def content(answer: httpx.Response) -> dict[str, Any]:
         said = answer.json()
     except ValueError as error:
         raise Unavailable(f"need JSON from {answer.url}, which does not seem to be Ray") from error
-    assert isinstance(said, dict), said
+    if not isinstance(said, dict):
+        raise Unavailable(f"need a JSON object from {answer.url}, which does not seem to be Ray")
     return said
 
 

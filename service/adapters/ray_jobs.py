@@ -72,8 +72,11 @@ class RayJobs:
             return Job(state="missing", message="the cluster knows no such job")
         said = content(answer)
         message = str(said.get("message") or "").partition(", last available logs")[0]  # `logs` has these
+        state = STATES.get(str(said.get("status")))
+        if state is None:
+            raise Unavailable(f"need a job's status from {answer.url}, got {said.get('status')!r}")
         return Job(
-            state=STATES[said["status"]],
+            state=state,
             message=message,
             extra={key: said.get(key) for key in ("error_type", "driver_exit_code", "start_time", "end_time")},
         )
@@ -97,12 +100,15 @@ class RayJobs:
 
     def nodes(self) -> Sequence[Mapping[str, float]]:
         """What each living node has in all. Raises Unavailable."""
-        said = content(self._head.ask("GET", "/api/v0/nodes?detail=1&limit=10000"))
-        return [
-            {name: amount for name, amount in node["resources_total"].items() if not name.startswith("node:")}
-            for node in said["data"]["result"]["result"]
-            if node["state"] == "ALIVE"
-        ]
+        answer = self._head.ask("GET", "/api/v0/nodes?detail=1&limit=10000")
+        said = content(answer)
+        try:
+            alive = [node["resources_total"] for node in said["data"]["result"]["result"] if node["state"] == "ALIVE"]
+            return [  # one that has just come may not have told what it has
+                {name: amount for name, amount in has.items() if not name.startswith("node:")} for has in alive if has
+            ]
+        except (KeyError, TypeError, AttributeError) as error:  # a head that is starting or ending, or none of Ray's
+            raise Unavailable(f"need a list of nodes from {answer.url}, got {str(said)[:200]}") from error
 
 
 def _submission(sweep_id: str, attempt: int) -> str:

@@ -23,6 +23,7 @@ class ComingTracker:
     """
 
     def __init__(self, make: Callable[[], Tracker], *, patience: float = 0.3) -> None:
+        self._make = make
         self._made = _in_background("tracker's maker", make)
         self._patience = patience
         self._urls: dict[str, Future[str | None]] = {}
@@ -30,13 +31,25 @@ class ComingTracker:
 
     def track(self, sweep: Sweep, events: Sequence[Event]) -> None:
         """Shows these events, once the tracker is there. Raises what making it raised, and Unavailable."""
-        self._made.result().track(sweep, events)
+        self._tracker().track(sweep, events)
 
     def forget(self, sweep: Sweep) -> None:
         """Shows the sweep no more. Raises what making it raised, and Unavailable."""
-        self._made.result().forget(sweep)
+        self._tracker().forget(sweep)
         with self._lock:
             self._urls.pop(sweep.id, None)
+
+    def _tracker(self) -> Tracker:
+        """Waits for it; one that could not be made is made again when it is next asked for."""
+        with self._lock:
+            made = self._made
+        try:
+            return made.result()
+        except Exception:
+            with self._lock:
+                if self._made is made:
+                    self._made = _in_background("tracker's maker", self._make)
+            raise
 
     def url(self, sweep: Sweep) -> str | None:
         """Where a person can look at the sweep; None also where that cannot be told at once."""

@@ -151,9 +151,17 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    # Starlette asks for this outside of all middleware: what `Observing` gives other answers is given here.
+    trace_id = getattr(request.state, "trace_id", "")
+    logger.error(
+        "%s %s failed, request %s",
+        *(request.method, request.url.path, trace_id),
+        exc_info=error,
+        extra={"data": {"trace_id": trace_id}},
+    )
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
-        "the service made a mistake; its log says more",
+        f"the service made a mistake; its log says more, at request {trace_id}",
         instance=request.url.path,
+        headers={"X-Request-Id": trace_id},
     )

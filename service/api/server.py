@@ -7,8 +7,13 @@ import os
 import socket
 from contextlib import closing
 
+import torch._dynamo  # noqa: F401 - see below
 import uvicorn
 
+# PyTorch's compiler, by which a spec's networks are outlined, and Optuna are imported here and not by the first request
+# that needs them: that takes seconds, meets the imports of other threads halfway, and after an upgrade of the package
+# would bring code of another version into this process.
+import service.adapters.optuna_search  # noqa: F401
 from service import logs
 from service.adapters.clock import SystemClock
 from service.adapters.ray_head import RayHead

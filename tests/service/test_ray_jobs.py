@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -10,9 +11,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -184,6 +187,61 @@ def test_a_refused_token_says_which_file_it_is_in(head: Head, tmp_path: Path, to
     with pytest.raises(Unavailable, match=f"refuses the token in {path}"):
         jobs.launch("good", 1)
     jobs.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {},
+        {"result": False, "msg": "not yet", "data": {"result": None}},
+        {"result": True, "data": {"result": {"result": None}}},
+        {"result": True, "data": {"result": {"result": [{"node_id": "1"}]}}},
+        {"status": "DREAMING"},
+    ],
+)
+def test_an_answer_of_another_form_is_unavailable(tmp_path: Path, answer: object) -> None:
+    """A head that is starting, or something else at its port: a sweep is then taken unseen; that is no 500."""
+    with serving(answer) as url:
+        jobs = RayJobs(url, token_path=tmp_path / "token")
+        for call in (jobs.nodes, jobs.resources, lambda: jobs.job("s", 1)):
+            with pytest.raises(Unavailable, match=r"^need .* from http://127\.0\.0\.1:\d+/api/"):
+                call()
+        jobs.close()
+
+
+def test_a_node_that_has_not_told_what_it_has_counts_for_nothing(tmp_path: Path) -> None:
+    """Sweeps are not refused because of it."""
+    nodes = [{"state": "ALIVE", "resources_total": has} for has in ({"CPU": 2.0, "node:1": 1.0}, {}, None)]
+    with serving({"data": {"result": {"result": nodes}}}) as url:
+        jobs = RayJobs(url, token_path=tmp_path / "token")
+        assert jobs.nodes() == [{"CPU": 2.0}]
+        jobs.close()
+
+
+@contextlib.contextmanager
+def serving(answer: object) -> Iterator[str]:
+    """Something that answers every request with the same JSON."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_an_address_without_ray_is_unavailable(tmp_path: Path) -> None:

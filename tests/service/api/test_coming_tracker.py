@@ -107,3 +107,21 @@ def test_a_tracker_that_cannot_be_made_fails_those_who_need_it() -> None:
         with pytest.raises(ImportError, match="no mlflow here"):
             tracker.track(SWEEP, [EVENT])
         assert tracker.url(SWEEP) is None
+
+
+def test_a_tracker_that_could_not_be_made_is_made_again() -> None:
+    """What was the matter may be over: nobody need start the service again for it."""
+    memory, tries = MemoryTracker(), []
+
+    def make() -> MemoryTracker:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ImportError("cannot import name from a partially initialized module")
+        return memory
+
+    tracker = ComingTracker(make, patience=10)
+    with pytest.raises(ImportError, match="partially initialized"):
+        tracker.track(SWEEP, [EVENT])
+    tracker.track(SWEEP, [EVENT])
+    assert memory.shown(SWEEP.id) == [EVENT]
+    assert len(tries) == 2

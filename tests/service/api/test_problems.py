@@ -68,3 +68,6 @@ def test_our_own_mistake_is_a_500_without_a_traceback(service: Any, caplog: pyte
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "swordfish" not in answer.text
     assert "swordfish" in caplog.text
+    request = answer.headers["X-Request-Id"]
+    assert answer.json()["detail"].endswith(f"at request {request}")
+    assert f"GET /fail failed, request {request}" in caplog.text

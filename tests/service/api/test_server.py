@@ -1,0 +1,37 @@
+"""The API as a process: what it has imported before it takes requests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+FIRST_REQUESTS = """
+import sys
+from pathlib import Path
+import service.api.server
+from search_spaces import studies, study
+from service.adapters.memory import MemoryStore
+from service.domain import InvalidSpec
+from service.references import settled
+from service.spec import SweepSpec
+
+before = set(sys.modules)
+from service.adapters.optuna_search import Search
+
+for name in studies():
+    try:
+        spec = settled(SweepSpec.from_dict(study(name, small=True)), MemoryStore(), weights_root=Path("/nowhere"))
+    except InvalidSpec:  # it starts from another one's model
+        continue
+    Search(spec).ask()
+heavy = {"torch", "sympy", "optuna", "scipy", "numpy"}
+assert not {one for one in set(sys.modules) - before if one.partition(".")[0] in heavy}, set(sys.modules) - before
+"""
+
+
+def test_no_request_imports_libraries() -> None:
+    """Every packaged study is checked and searched with what was there: threads that import meet each other halfway."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_REQUESTS], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
