@@ -98,6 +98,8 @@ class Run:
         self._lock = threading.RLock()
         self._looking = False
         self._looked = threading.Condition(self._lock)
+        self._broken: str | None = None
+        """Why the sweep cannot go on, whatever its trials came to."""
         if self._finished:  # the last driver may have died between completing a trial and offering it
             self._recorder.put(self._offer_best)
             self._recorder.put(self._tidy)
@@ -121,8 +123,10 @@ class Run:
 
     @property
     def failure(self) -> str | None:
-        """Why the whole sweep has failed: the first trial's reason, if every trial failed."""
+        """Why the whole sweep has failed: it cannot go on, or every trial failed, the first one with that reason."""
         with self._lock:
+            if self._broken is not None:
+                return self._broken
             if not self._finished or any(trial.state is not TrialState.FAILED for trial in self._finished):
                 return None
             first = min(self._finished, key=lambda trial: trial.number)
@@ -134,13 +138,14 @@ class Run:
         Later is when a running trial has left one to run again, or when the disk has room.
         """
         with self._lock:
-            ending = self._stopping or self._draining is not None
+            ending = self._stopping or self._draining is not None or self._broken is not None
             if not ending and (self._running or self._due() or self._generations.held) and not self._has_room():
                 return "later"
             trial = self._next() if not ending else None
             if trial is None and not ending and not self._running and self._generations.held:
                 self._look_at_the_population()
                 trial = self._next() if not self._generations.held else None
+                ending = self._broken is not None
             if trial is None:
                 return "later" if (self._running or self._generations.held) and not ending else "never"
             self._running[trial.id] = trial
@@ -284,9 +289,15 @@ class Run:
                 store.add_exploits(self._sweep.id, exploits, at=self._clock.now())
         except Unavailable:
             raise  # the recorder tries again
-        except Exception:
-            logger.exception("the population goes on as it is")
-            exploits = []
+        except Exception as error:
+            # A copy may have its checkpoint already, which only its new settings can read. The sweep ends; the driver
+            # of a retry finds the same population, comes to the same copies, and goes on.
+            logger.exception("the population cannot go on")
+            with self._lock:
+                self._broken = f"the look at its population failed with {type(error).__name__}: {error}"
+                self._looking = False
+                self._looked.notify_all()
+            return
         with self._lock:
             numbers = {trial.id: trial.number for trial in self._generations.held}
             for exploit in exploits:

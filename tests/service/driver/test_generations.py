@@ -65,10 +65,12 @@ class Population:
         self.order: list[tuple[int, int]] = []
         """Every step that was reported, by trial."""
 
-    def drive(self, *, writes: int | None = None, draining_after: int | None = None) -> None:
+    def drive(
+        self, *, writes: int | None = None, draining_after: int | None = None, store: MemoryStore | None = None
+    ) -> Run | None:
         """A driver, to the end of the sweep, or until the store has taken so many writes and no trial can go on."""
-        store: Any = Fading(self.store, writes)
-        recorder = Recorder(store, self.clock)
+        fading: Any = Fading(store or self.store, writes)
+        recorder = Recorder(fading, self.clock)
         run = Run(
             self.store.sweep("s"),
             self.spec,
@@ -84,8 +86,8 @@ class Population:
         )
         while (settings := run.start()) != "never":
             if settings == "later":
-                if store.gone.is_set():
-                    return
+                if fading.gone.is_set():
+                    return None
                 continue
             assert not isinstance(settings, str)
             worker = self._worker(dict(settings))
@@ -97,9 +99,10 @@ class Population:
                 if run.report(settings["trial_id"], report):
                     break
         run.close("the sweep ended")
-        if store.gone.is_set():
-            return
+        if fading.gone.is_set():
+            return None
         recorder.close()
+        return run
 
     def _worker(self, settings: dict[str, Any]) -> TrialTrainable:
         if self.worker is None:
@@ -219,6 +222,40 @@ def test_a_sweep_that_is_paused_at_a_look_goes_on_from_there(undisturbed: Popula
     assert [(trial.state, trial.step) for trial in paused] == [(TrialState.PAUSED, 2)] * 2 + [(TrialState.PAUSED, 1)]
     population.drive()
     assert population.measured() == undisturbed.measured()
+
+
+class Refusing:
+    """A store that refuses the exploits that it is told."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store, self.refused = store, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def add_exploits(self, *_args: Any, **_kwargs: Any) -> None:
+        self.refused += 1
+        raise ValueError("no such column")
+
+
+def test_a_look_that_fails_ends_the_sweep_and_loses_nothing(
+    undisturbed: Population, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Checkpoints have been copied by then. The sweep says why it failed; a retry goes on as if it had not."""
+    population = Population(tmp_path)
+    refusing: Any = Refusing(population.store)
+    run = population.drive(store=refusing)
+    assert refusing.refused == 1
+    assert run is not None
+    assert run.failure == "the look at its population failed with ValueError: no such column"
+    assert "the population cannot go on" in caplog.text
+    assert "no such column" in caplog.text
+    assert {(trial.state, trial.step) for trial in population.trials} == {(TrialState.STOPPED, 2)}
+    for trial in population.trials:  # what `retry` does
+        population.store.move_trial(trial.id, TrialState.PAUSED, at=population.clock.now())
+    population.drive()
+    assert population.measured() == undisturbed.measured()
+    assert sorted(population.order) == sorted(undisturbed.order)
 
 
 class Told:
