@@ -1,12 +1,14 @@
-"""`sweepserve watch` while the API ends and another one takes its place."""
+"""`sweepserve watch`: in lines, live, and while the API ends and another one takes its place."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,9 +16,126 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from service.adapters.sql_store import SqlStore
-from service.domain import SweepState
+from service.cli.watching import follow
+from service.domain import Exploit, SweepState
+
+SPEC = "name: digits\nfamily: narrow_resnet\ndata: {name: digits}\nsearch: {trials: 3}\n"
+
+
+def test_without_a_terminal_a_sweep_is_watched_in_lines(service: Any, run: Any) -> None:
+    """What happens, a line each, and the best at the end."""
+    sweep = service.running()
+    service.store.add_progress(sweep.id, what="making digits", done=10, total=10, at=service.clock.now())
+    service.trial(sweep, 0, value=0.5)
+    for reason in ("no room", ""):
+        service.store.add_wait(sweep.id, reason=reason, at=service.clock.now())
+    service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+    status, out, _ = run("watch", sweep.id)
+    assert status == 0
+    assert out.splitlines() == [
+        f"sweep {sweep.id} is queued",
+        f"sweep {sweep.id} is running",
+        "making digits: 10 of 10",
+        "trial 0 starts: learning_rate=0.001",
+        "trial 0 epoch 1: validation/accuracy 0.5",
+        "trial 0 completed (1 of 4), validation/accuracy 0.5",
+        f"sweep {sweep.id} waits: no room",
+        f"sweep {sweep.id} goes on",
+        f"sweep {sweep.id} is completed",
+        "best: trial 0 with validation/accuracy 0.5",
+    ]
+
+
+def test_who_copied_whom_is_told(service: Any, run: Any) -> None:
+    """As it happens, and in the list of trials, whose points are those of now."""
+    sweep = service.running()
+    one, two = service.trial(sweep, 0), service.trial(sweep, 1)
+    exploit = Exploit(
+        trial_id=one.id,
+        step=4,
+        source=two.id,
+        before=dict(one.point),
+        point={"train.learning_rate": 0.0042},
+        checkpoint="/c",
+    )
+    service.store.add_exploits(sweep.id, [exploit], at=service.clock.now())
+    service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+    _, out, _ = run("watch", sweep.id)
+    assert "trial 0 epoch 4: goes on from trial 1 with learning_rate=0.0042" in out.splitlines()
+    _, out, _ = run("show", sweep.id)
+    (row,) = [line for line in out.splitlines() if line.startswith(one.id)]
+    assert "learning_rate=0.0042" in row
+    assert f"{two.id} at 4" in row
+    _, out, _ = run("show", sweep.id, "--json")
+    shown = json.loads(out)["trials"][0]["exploits"]
+    assert [(made["step"], made["source"], made["before"]) for made in shown] == [(4, two.id, dict(one.point))]
+
+
+def test_a_watched_sweep_that_fails_is_a_failure(service: Any, run: Any) -> None:
+    """The exit status tells scripts; with --json the events come one a line."""
+    sweep = service.running()
+    service.store.move_sweep(sweep.id, SweepState.FAILED, at=service.clock.now(), reason="its driver died")
+    status, out, _ = run("watch", sweep.id)
+    assert (status, out.splitlines()[-1]) == (1, f"sweep {sweep.id} is failed: its driver died")
+    status, out, _ = run("watch", sweep.id, "--json")
+    assert (status, [json.loads(line)["number"] for line in out.splitlines()]) == (1, [1, 2, 3])
+
+
+def test_a_submitted_sweep_can_be_followed_at_once(service: Any, run: Any, tmp_path: Path) -> None:
+    """`submit --watch` returns when the sweep has ended."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SPEC)
+
+    def drive() -> None:
+        while not service.store.sweeps():
+            time.sleep(0.01)  # the other side is a real server
+        sweep = service.store.sweeps()[0]
+        service.store.move_sweep(sweep.id, SweepState.RUNNING, at=service.clock.now())
+        service.trial(sweep, 0, value=0.5)
+        service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+
+    driver = threading.Thread(target=drive)
+    driver.start()
+    status, out, _ = run("submit", str(path), "--watch")
+    driver.join()
+    assert (status, out.splitlines()[-1]) == (0, "best: trial 0 with validation/accuracy 0.5")
+
+
+def test_on_a_terminal_a_sweep_is_watched_live(service: Any) -> None:
+    """Bars for the trials and the data, the best so far, and the newest trials; NaN is shown as it is."""
+    sweep = service.running()
+    service.store.add_progress(sweep.id, what="making digits", done=3, total=10, at=service.clock.now())
+    preparing = _live(service, sweep)
+    assert "making digits" in preparing
+    assert "3/10" in preparing
+    for number, value in enumerate([0.5, 0.75, None]):
+        service.trial(sweep, number, value=value)
+    running = _live(service, sweep)
+    assert "making digits" not in running
+    assert "running, best 0.75 by trial 1" in running
+    assert "2/4" in running
+    assert [line.split()[:4] for line in running.splitlines()[-3:]] == [
+        ["2", "running", "1", "NaN"],
+        ["1", "completed", "1", "0.75"],
+        ["0", "completed", "1", "0.5"],
+    ]
+
+
+def _live(service: Any, sweep: Any) -> str:
+    """The last picture of the live display."""
+    shown = service.http.get(f"/v1/sweeps/{sweep.id}").json()
+    events = service.http.get(f"/v1/sweeps/{sweep.id}/events").json()["events"]
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=40, color_system=None, record=True)
+    follow(shown, events, console)
+    picture = console.export_text()
+    return "\n".join(
+        line.rstrip()
+        for line in picture[picture.rindex(f"{shown['name']} {shown['id']}") :].splitlines()
+        if line.strip()
+    )
 
 
 @contextmanager
