@@ -5,90 +5,33 @@ from __future__ import annotations
 import ast
 import json
 import math
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
 
-import httpx
 import mlflow
 import numpy as np
-import psutil
 import pytest
 import torch
-from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
 
 import trainables
-from service.adapters.memory_store import MemoryStore
 from service.adapters.mlflow_analyses import log_analysis
 from service.adapters.mlflow_connection import HABITS
 from service.adapters.mlflow_package import REQUIREMENTS
 from service.adapters.mlflow_tracker import MlflowTracker
-from service.domain import Exploit, Measurement, Sweep, SweepState, Trial, TrialState
+from service.domain import Exploit, SweepState, TrialState
 from service.errors import NotFound, Unavailable
 from service.settings import Settings
-from service.spec import SweepSpec
+from tests.service.mlflow_lab import TRACE, Lab, mlflow_server
 from trainables.saved_model import load_model, save_model
-
-NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
-SPEC = {
-    "family": "narrow_resnet",
-    "data": {"name": "digits", "image_size": 16},
-    "fixed": {"model.channels": [8, 16, 16, 16]},
-    "space": {"train.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}},
-    "search": {"trials": 3},
-}
 
 
 @pytest.fixture(name="server", scope="module")
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an MLflow server of this module's own, as the embedded stack starts it."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    options = {
-        "port": port,
-        "workers": 1,
-        "backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}",
-        "artifacts-destination": folder / "artifacts",
-        "uvicorn-opts": "--log-level warning",
-    }
-    command = [sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    log = folder / "log.txt"
-    with log.open("w") as output:
-        server = subprocess.Popen(command, env={**os.environ, **quiet}, cwd=folder, stdout=output, stderr=output)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
-        while not _healthy(url):
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
         yield url
-    finally:
-        family = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
-        server.terminate()
-        for process in psutil.wait_procs(family, timeout=10)[1]:
-            process.kill()
-        server.wait(timeout=10)
-
-
-def _healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health").status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture(name="tracking")
@@ -97,71 +40,6 @@ def _tracking(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     for variable, value in HABITS.items():
         monkeypatch.setenv(variable.name, str(value))
     return Settings(home=tmp_path, mlflow_url=server)
-
-
-class Lab:
-    """A sweep in a store, and what MLflow shows of it."""
-
-    def __init__(self, settings: Settings, name: str, **changes: Any) -> None:
-        self.settings, self.name = settings, name
-        self.spec = SweepSpec.from_dict({**SPEC, "name": name, **changes})
-        self.store, self.tracker = MemoryStore(), MlflowTracker(settings)
-        self.client = MlflowClient(settings.tracking_url)
-        self.id = f"{name:a>8}"[:8]
-        self.now = NOW
-        self.store.add_sweep(Sweep(id=self.id, name=name, spec=self.spec.to_dict(), created_at=self.at(), trace=TRACE))
-        self.store.move_sweep(self.id, SweepState.RUNNING, at=self.at())
-
-    def at(self) -> datetime:
-        """A time of its own for each thing that happens."""
-        self.now += timedelta(seconds=1)
-        return self.now
-
-    def trial(self, number: int) -> str:
-        place, repeat = divmod(number, self.spec.search.repeats)
-        trial = Trial(
-            id=f"{self.id}-{number:04}",
-            sweep_id=self.id,
-            number=number,
-            repeat=repeat,
-            point={"train.learning_rate": 0.001 * (place + 1)},
-            created_at=self.at(),
-        )
-        self.store.add_trial(trial)
-        return trial.id
-
-    def measure(self, trial_id: str, step: int, **metrics: float) -> None:
-        named = {f"validation/{name}": value for name, value in metrics.items()}
-        self.store.add_measurement(Measurement(trial_id=trial_id, step=step, at=self.at(), metrics=named))
-
-    def finish(self, trial_id: str, state: TrialState, value: float | None = None, reason: str = "") -> None:
-        values = None if value is None else (value,)
-        self.store.move_trial(trial_id, state, at=self.at(), values=values, reason=reason)
-
-    def version(self, trial_id: str, value: float, path: Path) -> None:
-        self.store.add_model_version(
-            name=self.name, sweep_id=self.id, trial_id=trial_id, value=value, path=str(path), at=self.at()
-        )
-
-    def show(self, *, after: int = 0) -> None:
-        self.tracker.track(self.store.sweep(self.id), self.store.events(self.id, after=after))
-
-    def runs(self) -> list[Run]:
-        """All runs, the parent first."""
-        experiment = self.client.get_experiment_by_name(self.name)
-        found = self.client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
-        return sorted(found, key=lambda run: run.info.start_time)
-
-    def everything(self) -> Any:
-        """All that MLflow knows, for comparing."""
-        runs = self.runs()
-        history = {
-            (run.info.run_id, name): repr(self.client.get_metric_history(run.info.run_id, name))
-            for run in runs
-            for name in run.data.metrics
-        }
-        models = self.client.search_model_versions(f"name = '{self.name}'")
-        return [run.to_dictionary() for run in runs], history, [(m.version, m.tags, m.aliases) for m in models]
 
 
 @pytest.fixture(name="lab")
