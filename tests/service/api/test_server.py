@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 import service.api.server
 from search_spaces import studies, study
-from service.adapters.memory import MemoryStore
-from service.domain import InvalidSpec
+from service.adapters.memory_store import MemoryStore
+from service.errors import InvalidSpec
 from service.references import settled
 from service.spec import SweepSpec
 
