@@ -159,6 +159,11 @@ class Sweep:
         )
 
     @property
+    def priority(self) -> int:
+        """Of the sweeps that are queued, those with most are launched first; equals by age."""
+        return int(self.spec.get("resources", {}).get("priority", 0))
+
+    @property
     def starts_from(self) -> frozenset[str]:
         """Ids of the trials whose weights its own may start from."""
         fixed, searched = self.spec.get("fixed", {}), self.spec.get("space", {})
@@ -173,6 +178,16 @@ class Sweep:
         return self.ran + (
             max(0.0, (at - self.running_since).total_seconds()) if self.running_since is not None else 0.0
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What a sweep that is queued waits for."""
+
+    driven: int
+    """Sweeps that have a driver."""
+    queued: int
+    """Sweeps that are queued too and are launched before it; none where it is not queued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

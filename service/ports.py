@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from service.domain import (
+    Ahead,
     Census,
     Claim,
     Event,
@@ -66,6 +67,12 @@ class Store(Protocol):
         before: tuple[datetime, str] | None = None,
     ) -> list[Sweep]:
         """Newest first; a page goes on after the one made at this time, of this id. No states: all."""
+
+    def queue(self, *, limit: int) -> list[Sweep]:
+        """The queued sweeps that are launched next, at most so many: by priority, then by age."""
+
+    def ahead(self, sweep_id: str) -> Ahead:
+        """What is before this sweep, without reading the others."""
 
     def move_sweep(
         self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None

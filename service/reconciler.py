@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,10 +38,10 @@ def reconcile(
 ) -> None:
     """One look at every sweep that has a driver or waits for one: what should run is launched, what died is ended.
 
-    Queued sweeps are launched while fewer than `max_running_sweeps` have a driver, in the order of `queue`. A driver
-    that died is followed by another, up to `MAX_DEATHS`; a job that the cluster does not know never began or was lost
-    with the cluster, and is launched again as the same attempt, since ids of attempts are unique. A driver that does
-    not cancel is stopped.
+    Queued sweeps are launched while fewer than `max_running_sweeps` have a driver, in the order of the store's `queue`.
+    A driver that died is followed by another, up to `MAX_DEATHS`; a job that the cluster does not know never began or
+    was lost with the cluster, and is launched again as the same attempt, since ids of attempts are unique. A driver
+    that does not cancel is stopped.
 
     Several processes may do this at once: whoever has counted an attempt launches it, and nobody ends a sweep that has
     had another driver since.
@@ -56,9 +56,11 @@ def reconcile(
     Raises:
         Unavailable: at the end, if the cluster or the store did not answer for some; the next pass tries again.
     """
-    active = store.sweeps(states=[SweepState.QUEUED, *(state for state in SweepState if state.driven)])
-    driven = [sweep for sweep in reversed(active) if sweep.state.driven]
+    queued = store.queue(limit=max_running_sweeps)  # read first: what is launched meanwhile is then seen as both
+    driven = store.sweeps(states=[state for state in SweepState if state.driven])[::-1]
     free = max(0, max_running_sweeps - len(driven))
+    launched = {sweep.id for sweep in driven}
+    next_ones = [sweep for sweep in queued if sweep.id not in launched][:free]
 
     def tend(sweep: Sweep) -> None:
         try:
@@ -69,13 +71,7 @@ def reconcile(
         except Conflict as error:  # another process, or the user, saw to this sweep in the same moment
             logger.info("leaving sweep %s to the next pass: %s", sweep.id, error)
 
-    each_sweep([*driven, *queue(active)[:free]], tend)
-
-
-def queue(sweeps: Iterable[Sweep]) -> list[Sweep]:
-    """Those of the sweeps that wait for a driver, the next one first: by priority, then by age."""
-    waiting = [sweep for sweep in sweeps if sweep.state is SweepState.QUEUED]
-    return sorted(waiting, key=lambda sweep: (-_priority(sweep), sweep.created_at, sweep.id))
+    each_sweep([*driven, *next_ones], tend)
 
 
 def waiting_for(store: Store, sweep: Sweep, *, max_running_sweeps: int) -> str:
@@ -84,18 +80,11 @@ def waiting_for(store: Store, sweep: Sweep, *, max_running_sweeps: int) -> str:
         return "its driver starts"
     if sweep.state is not SweepState.QUEUED:
         return ""
-    active = store.sweeps(states=[SweepState.QUEUED, *(state for state in SweepState if state.driven)])
-    running = sum(one.state.driven for one in active)
-    waiting = [one.id for one in queue(active)]
-    before = waiting.index(sweep.id) if sweep.id in waiting else 0  # it may have moved meanwhile
-    if running + before < max_running_sweeps:
+    ahead = store.ahead(sweep.id)
+    if ahead.driven + ahead.queued < max_running_sweeps:
         return "it is about to be launched"
-    limit = f"{running} sweeps run, of {max_running_sweeps} that may (SWEEPSERVE_MAX_RUNNING_SWEEPS)"
-    return f"{limit}; {before} of those that wait come first"
-
-
-def _priority(sweep: Sweep) -> int:
-    return int(sweep.spec.get("resources", {}).get("priority", 0))
+    limit = f"{ahead.driven} sweeps run, of {max_running_sweeps} that may (SWEEPSERVE_MAX_RUNNING_SWEEPS)"
+    return f"{limit}; {ahead.queued} of those that wait come first"
 
 
 def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep, trials_folder: Callable[[str], Path]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +25,14 @@ from service.adapters import (
     sql_leases,
     sql_measurements,
     sql_promotions,
+    sql_queue,
     sql_reading,
 )
 from service.adapters.sql_census import census
 from service.adapters.sql_engine import make_engine, reading, writing
 from service.adapters.sql_tables import claims, events, measurements, model_versions, sweeps, trials
 from service.domain import (
+    Ahead,
     Census,
     Claim,
     Event,
@@ -89,7 +91,8 @@ class SqlStore:
         with self._write() as connection:
             sql_checkpoints.check_starts(connection, sweep)
             try:
-                connection.execute(insert(sweeps).values(**_row(sweep), family=str(sweep.spec.get("family", ""))))
+                family = str(sweep.spec.get("family", ""))
+                connection.execute(insert(sweeps).values(**_row(sweep), family=family, priority=sweep.priority))
             except IntegrityError as error:
                 raise Conflict(f"sweep {sweep.id} exists already") from error
             sql_events.append(
@@ -128,6 +131,14 @@ class SqlStore:
                 connection, states=states, name=name, family=family, limit=limit, before=before
             )
 
+    def queue(self, *, limit: int) -> list[Sweep]:
+        with self._read() as connection:
+            return sql_queue.queue(connection, limit=limit)
+
+    def ahead(self, sweep_id: str) -> Ahead:
+        with self._read() as connection:
+            return sql_queue.ahead(connection, sweep_id)
+
     def move_sweep(
         self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
     ) -> Sweep:
@@ -146,7 +157,8 @@ class SqlStore:
             sweep = sql_reading.sweep(connection, sweep_id, lock=True)
             if sweep.revision != seen.revision or sweep.state is SweepState.DELETING:
                 raise Conflict(f"sweep {sweep_id} has been changed meanwhile")
-            changes = {"spec": spec, "revision": sweep.revision + 1}
+            changed = replace(sweep, spec=spec, revision=sweep.revision + 1)
+            changes = {"spec": spec, "revision": changed.revision, "priority": changed.priority}
             connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
             data = {"state": sweep.state.value, "reason": sweep.reason, "spec": spec}
             sql_events.append(connection, sweep_id, "sweep", data, at)

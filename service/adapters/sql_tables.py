@@ -106,6 +106,7 @@ sweeps = Table(
     Column("state", _state(SweepState), nullable=False, index=True),
     Column("reason", Text, nullable=False),
     Column("family", Name(64), nullable=False, server_default="", index=True),  # of the spec, to filter by
+    Column("priority", Integer, nullable=False, server_default="0"),  # of the spec, to queue by
     Column("revision", Integer, nullable=False, server_default="0"),
     Column("attempt", Integer, nullable=False),
     Column("deaths", Integer, nullable=False, server_default="0"),
@@ -120,6 +121,7 @@ sweeps = Table(
     Column("trace", String(64), nullable=False, server_default=""),
     Column("spec", JSON, nullable=False),
     Index(None, "created_at", "id"),
+    Index(None, "state", "priority", "created_at", "id"),
 )
 
 claims = Table(

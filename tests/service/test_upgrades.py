@@ -21,7 +21,7 @@ from service.domain import Measurement, SweepState, TrialState
 REVISIONS = [path.stem for path in sorted((Path(migrations.__file__).parent / "versions").glob("0*.py"))]
 REVISIONS[0] = "0001"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-SPEC = {"name": "digits", "family": "narrow_resnet", "resources": {"cpus": 1.0, "gpus": 0.25}}
+SPEC = {"name": "digits", "family": "narrow_resnet", "resources": {"cpus": 1.0, "gpus": 0.25, "priority": 3}}
 STATES = {"waiting": ("queued", 0), "starting": ("queued", 1), "running": ("running", 1), "done": ("completed", 2)}
 """Of the sweeps, and how many drivers each has had. Before 0007 one whose driver started was still queued."""
 
@@ -32,7 +32,15 @@ def rows(table: str) -> Iterator[dict[str, Any]]:
     match table:
         case "sweeps":
             for number, (sweep_id, (state, attempt)) in enumerate(STATES.items()):
-                counts = {"attempt": attempt, "last_event": 3, "tracked": 1, "revision": 0, "deaths": 0, "ran": 0.0}
+                counts = {
+                    "attempt": attempt,
+                    "last_event": 3,
+                    "tracked": 1,
+                    "revision": 0,
+                    "deaths": 0,
+                    "ran": 0.0,
+                    "priority": 3,
+                }
                 begun = AT + timedelta(hours=number) if attempt else None
                 texts = {"name": "digits", "state": state, "reason": "because", "trace": "00-1-2-00"}
                 born = {"created_at": AT + timedelta(minutes=number), "started_at": begun, "running_since": begun}
@@ -156,6 +164,7 @@ def test_an_upgrade_keeps_every_row_and_makes_the_tables_of_the_code(
             assert changed == allowed, (table, was)
     for sweep in after["sweeps"]:
         assert sweep["family"] == "narrow_resnet"
+        assert sweep["priority"] == 3
         if number < 7:
             assert sweep["running_since"] == (sweep["started_at"] if sweep["state"] == "running" else None)
             assert (sweep["revision"], sweep["deaths"], sweep["ran"]) == (0, 0, 0)
@@ -171,6 +180,7 @@ def test_the_service_goes_on_with_an_upgraded_database(old: Callable[[str], SqlS
     number = int(revision[:4])
     assert [sweep.id for sweep in store.sweeps()] == list(STATES)[::-1]
     assert [sweep.id for sweep in store.sweeps(family="narrow_resnet", states=[SweepState.RUNNING])] == ["running"]
+    assert [sweep.id for sweep in store.queue(limit=9)] == ["waiting", "starting"][: 1 if number < 7 else 2]
     assert len(store.untracked()) == 4
     trials = store.trials("running")
     assert [trial.state for trial in trials] == [TrialState.COMPLETED, TrialState.PRUNED, TrialState.RUNNING]

@@ -20,6 +20,7 @@ from tests.contracts.store_samples import NOW, add_sweep, add_trial, kinds, offe
         lambda store: store.sweep("none"),
         lambda store: store.measurements("known", after=("none", 1)),
         lambda store: store.curves("none", []),
+        lambda store: store.ahead("none"),
         lambda store: store.move_sweep("none", SweepState.RUNNING, at=NOW),
         lambda store: store.count_attempt("none"),
         lambda store: store.change_spec("none", {}, seen=store.sweep("known"), at=NOW),
