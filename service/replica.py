@@ -20,6 +20,7 @@ from service.api.forwarding import SECRET
 from service.api.parts import ModelParts
 from service.api.problems import handle_errors, service_problem
 from service.api.routes import answers, inference
+from service.api.short_way import short_ways
 from service.api.strict_json import StrictJSON
 from service.errors import Unauthorized
 from service.inference.predictor import Predictors, settle_libraries
@@ -55,6 +56,7 @@ def create_replica(store: Store, *, settings: Settings, secret: str, workers: in
     predictors = Predictors(store, serving=serving_table(settings.serving), workers=workers)
     app.state.replicas = None
     app.state.models = ModelParts(store=store, settings=settings, predictors=predictors)
+    app.router.routes.extend(short_ways(answers.router, inference.router))
     for resource in (answers, inference):
         app.include_router(resource.router)
     handle_errors(app)

@@ -29,6 +29,7 @@ from service.api.problems import handle_errors
 from service.api.routes import answers, audit, datasets, families, health, inference, models, results, submission, verbs
 from service.api.routes import metrics as metrics_routes
 from service.api.routes import sweeps as sweep_routes
+from service.api.short_way import short_ways
 from service.api.strict_json import StrictJSON
 from service.errors import ServiceError
 from service.inference.predictor import Predictors
@@ -111,6 +112,8 @@ def create_app(
     app.state.models = ModelParts(store=store, settings=settings, predictors=predictors)
     app.state.replicas = replicas
     app.state.leader = leader
+    if replicas is None:
+        app.router.routes.extend(short_ways(answers.router, inference.router))
     for resource in (
         answers,  # routes are looked through in this order, and these two are asked most
         inference,

@@ -33,7 +33,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, access: Access, clock: Clock, settings: Settings) -> None:
         self._app = app
-        self._access, self._clock, self._settings = access, clock, settings
+        self._access, self._clock = access, clock
+        self._keys_required, self._rate_limit = settings.keys_required, settings.rate_limit
         self._buckets = TokenBuckets(clock.now)
         self._known: dict[str, tuple[Key, datetime]] = {}
 
@@ -56,7 +57,7 @@ class Guard:
             return None
         kind, _, text = Headers(scope=scope).get("authorization", "").partition(" ")
         if kind.lower() != "bearer":  # another kind is for a proxy before us
-            if self._settings.keys_required:
+            if self._keys_required:
                 raise Unauthorized("need an API key, as Authorization: Bearer KEY (SWEEPSERVE_API_KEY for sweepserve)")
             return None
         key = await self._key(text.strip(), address=scope["client"][0] if scope.get("client") else "")
@@ -64,7 +65,7 @@ class Guard:
             raise Forbidden(
                 f"need a key with the scope {' or '.join(sorted(needed))}, {key.id} has {', '.join(sorted(key.scopes))}"
             )
-        wait = self._buckets.take(f"key {key.id}", key.rate or self._settings.rate_limit)
+        wait = self._buckets.take(f"key {key.id}", key.rate or self._rate_limit)
         if wait > 0:
             raise _too_many(wait)
         return key

@@ -52,7 +52,8 @@ async def _parts(request: Request) -> Parts:  # FastAPI would call what is not a
     return parts
 
 
-async def _model_parts(request: Request) -> ModelParts:
+async def model_parts(request: Request) -> ModelParts:
+    """What a request about a model is answered with. Raises HTTPException 400 for a name that no database takes."""
     _refuse_nul(request)
     parts: ModelParts = request.app.state.models
     return parts
@@ -67,5 +68,5 @@ def _refuse_nul(request: Request) -> None:
 Here = Annotated[Parts, Depends(_parts)]
 """The parts, as an argument of a route."""
 
-Asked = Annotated[ModelParts, Depends(_model_parts)]
+Asked = Annotated[ModelParts, Depends(model_parts)]
 """Those that models are asked with, as an argument of a route that a replica has too."""
