@@ -34,10 +34,16 @@ class Requests:
             registry=registry,
         )
 
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered."""
-        self._count.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        kind = method, route, status
+        if kind not in self._known:  # as many as there are routes and statuses; to look them up takes a lock each
+            self._known[kind] = self._count.labels(method, route, str(status)), self._seconds.labels(method, route)
+        count, took = self._known[kind]
+        count.inc()
+        took.observe(seconds)
 
 
 @final

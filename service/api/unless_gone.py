@@ -20,19 +20,19 @@ class ClientGone(Exception):  # noqa: N818 - it says what happened
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The work's result; the request's body must have been read. Raises ClientGone."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work)
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
     looking: list[asyncio.Task[None]] = []
     timer = loop.call_later(PATIENCE, lambda: looking.append(loop.create_task(_look(request.receive, task))))
     try:
-        return await task
+        return await work
     except asyncio.CancelledError:
-        if looking and looking[0].done():
+        if looking and looking[0].done() and task.uncancel() == 0:  # nobody else wants it to end
             raise ClientGone from None
         raise
     finally:
         timer.cancel()
-        for one in (task, *looking):
+        for one in looking:
             one.cancel()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
 import orjson
+import pybase64
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import UploadFile
@@ -165,7 +165,7 @@ def _json(body: bytes) -> list[Upload]:
     uploads = []
     for i, text in enumerate(texts):
         try:
-            uploads.append(Upload(f"images[{i}]", base64.b64decode(text, validate=True)))
+            uploads.append(Upload(f"images[{i}]", pybase64.b64decode(text, validate=True)))
         except (TypeError, ValueError, binascii.Error) as error:
             raise BadImage(f"images[{i}] cannot be read: need base64 (RFC 4648), {error}") from error
     return uploads
