@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict, final
+from typing import Any, Literal, final
 
 from service.disk import Disk
 from service.domain import Measurement, Sweep, Trial, TrialState
@@ -18,6 +18,7 @@ from service.driver import outcomes
 from service.driver.generations import Generations
 from service.driver.recorder import Recorder
 from service.driver.repeats import Asked, Repeats
+from service.driver.share import Share, share
 from service.errors import Unavailable
 from service.keeping import expendable, remove_checkpoint, tidy
 from service.points import Known
@@ -32,13 +33,6 @@ DEATHS = 3
 """A trial whose worker dies this many times without a step in between has failed: it is likely what kills them."""
 LOOK_SECONDS = 1.0
 """What is waited at once for a look at the population to be in the store; nothing could run meanwhile."""
-
-
-class Share(TypedDict):
-    """What a trial gets of a machine."""
-
-    cpus: float
-    gpus: float
 
 
 @final
@@ -221,8 +215,8 @@ class Run:
             if trial is None:
                 return
             if trial_id in self._enlarged:
-                share = " and ".join(f"{amount:g} {name}" for name, amount in self._share(trial_id).items() if amount)
-                self._end(trial, TrialState.FAILED, f"it ran out of memory again, with {share}: {reason}")
+                amounts = " and ".join(f"{amount:g} {name}" for name, amount in self._share(trial_id).items() if amount)
+                self._end(trial, TrialState.FAILED, f"it ran out of memory again, with {amounts}: {reason}")
             else:
                 self._enlarged.add(trial_id)
                 del self._running[trial_id]
@@ -331,11 +325,7 @@ class Run:
         return trial
 
     def _share(self, trial_id: str) -> Share:
-        """What the trial gets of a machine: a GPU can be shared by several trials, and several only be had whole."""
-        cpus, gpus = self._spec.resources.cpus, self._spec.resources.gpus
-        if trial_id not in self._enlarged:
-            return Share(cpus=cpus, gpus=gpus)
-        return Share(cpus=2 * cpus, gpus=min(2 * gpus, 1.0) if gpus < 1 else 2 * gpus)
+        return share(self._spec.resources, enlarged=trial_id in self._enlarged)
 
     def _complete(self, trial: Trial, report: Report) -> None:
         if trial.values is not None:
