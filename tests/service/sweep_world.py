@@ -16,6 +16,19 @@ from service.submission import Submissions
 SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}, "search": {"trials": 5}}
 
 
+class DyingStore(MemoryStore):
+    """A store in which the first request dies between its claim and its sweep."""
+
+    died = False
+
+    def add_sweep(self, sweep: Sweep) -> None:
+        """Not the first time."""
+        if not self.died:
+            self.died = True
+            raise SystemExit
+        super().add_sweep(sweep)
+
+
 class World:
     """A store, a cluster and a clock, with short names for what tests do to them."""
 

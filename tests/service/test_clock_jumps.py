@@ -16,7 +16,7 @@ from service.driver.drive import End, look
 from service.driver.run import Run
 from service.errors import Conflict
 from service.leadership import BELIEF, PATIENCE, Leader
-from tests.service.sweep_world import World
+from tests.service.sweep_world import DyingStore, World
 
 JUMPS = [timedelta(hours=5), timedelta(hours=-5)]
 SPEC: dict[str, Any] = {"stop": {"time_budget": "1m"}}
@@ -117,23 +117,10 @@ def test_a_driver_that_does_not_cancel_is_stopped_all_the_same(by: timedelta) ->
     assert not world.launcher.job(sweep.id, 1).alive
 
 
-class Dying(MemoryStore):
-    """A store in which the first request dies between its claim and its sweep."""
-
-    died = False
-
-    def add_sweep(self, sweep: Sweep) -> None:
-        """Not the first time."""
-        if not self.died:
-            self.died = True
-            raise SystemExit
-        super().add_sweep(sweep)
-
-
 @pytest.mark.parametrize("by", JUMPS)
 def test_a_request_that_died_before_a_jump_does_not_hold_its_key(by: timedelta) -> None:
     """The next one with the key makes its sweep; clocks that differ by seconds change nothing."""
-    world = World(Dying())
+    world = World(DyingStore())
     with pytest.raises(SystemExit):
         submit(world, "first")
     world.clock.advance(-5)

@@ -17,6 +17,7 @@ from service.adapters.memory_store import MemoryStore
 from service.domain import Claim, Sweep, SweepState
 from service.errors import Conflict, InvalidSpec, KeyReused
 from service.spec import SweepSpec
+from tests.service.sweep_world import DyingStore
 
 SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}, "search": {"trials": 5}}
 
@@ -179,22 +180,9 @@ def test_a_key_is_forgotten_after_a_day(world: World) -> None:
     assert world.submit("key").id != first.id
 
 
-class Slow(MemoryStore):
-    """A store in which the first request dies, or takes its time, between its claim and its sweep."""
-
-    died = False
-
-    def add_sweep(self, sweep: Sweep) -> None:
-        """Not the first time."""
-        if not self.died:
-            self.died = True
-            raise SystemExit
-        super().add_sweep(sweep)
-
-
 def test_a_request_under_way_is_a_conflict_and_a_dead_one_is_taken_over() -> None:
     """The next one is told to wait; after a while it makes the sweep, under the id that was claimed."""
-    world = World(Slow())
+    world = World(DyingStore())
     with pytest.raises(SystemExit):
         world.submit("key")
     with pytest.raises(Conflict, match="still under way"):
@@ -208,7 +196,7 @@ def test_a_request_under_way_is_a_conflict_and_a_dead_one_is_taken_over() -> Non
 def test_two_that_take_over_a_dead_request_make_one_sweep() -> None:
     """The one that comes second finds the other's."""
 
-    class Twin(Slow):
+    class Twin(DyingStore):
         def claim(self, claim: Claim, *, expired_before: datetime) -> Claim:
             held = super().claim(claim, expired_before=expired_before)
             if self.died and not self.raced:
