@@ -1,1 +1,1 @@
-"""Implementations of the ports: SQL, memory, Ray jobs, Optuna and MLflow, one file each."""
+"""Implementations of the ports by SQL, memory, Ray jobs, Optuna and MLflow, in files that begin with these names."""
