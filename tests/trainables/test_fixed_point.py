@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainables.kept_memory import saved_bytes
 from trainables.fixed_point import SOLVERS, Solver, anderson, gmres, implicit, iterate, lipschitz_penalty, neumann
 
 SIZE = 12
@@ -172,22 +173,6 @@ def test_following_the_penalty_makes_a_map_contract() -> None:
         (gradient,) = torch.autograd.grad(penalty, weight)
         weight.data -= 0.02 * gradient
     assert float(largest) < 0.91
-
-
-def saved_bytes(run: Callable[[], object]) -> int:
-    """What autograd keeps for the backward pass: distinct memory among all saved tensors."""
-    kept: dict[int, int] = {}
-    alive = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        alive.append(tensor)  # so that no two of them have the same address
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    held = []
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        held.append(run())
-    return sum(kept.values())
 
 
 def test_memory_of_recurrent_back_propagation_does_not_depend_on_the_steps() -> None:

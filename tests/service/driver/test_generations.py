@@ -18,6 +18,7 @@ from service.driver import run as driver
 from service.driver.recorder import Recorder
 from service.driver.run import Run
 from service.spec import SweepSpec
+from tests.service.driver.run_harness import Harness
 from trainables import checkpoint
 from trainables.reported import VOLATILE
 from trainables.saved_model import DESCRIPTION
@@ -258,31 +259,9 @@ def test_a_look_that_fails_ends_the_sweep_and_loses_nothing(
     assert sorted(population.order) == sorted(undisturbed.order)
 
 
-class Told:
+def told(folder: Path) -> Harness:
     """A run whose trials are told by hand; they have no checkpoints."""
-
-    def __init__(self, folder: Path) -> None:
-        self.spec = SweepSpec.from_dict({**SPEC, "objectives": [{"metric": "validation/accuracy", "mode": "max"}]})
-        self.store, self.clock, self.folder = MemoryStore(), ManualClock(), folder
-        self.store.add_sweep(Sweep(id="s", name="population", spec=self.spec.to_dict(), created_at=self.clock.now()))
-        self.store.move_sweep("s", SweepState.RUNNING, at=self.clock.now())
-
-    def again(self) -> Run:
-        """The next driver's."""
-        self.recorder = Recorder(self.store, self.clock)
-        return Run(
-            self.store.sweep("s"),
-            self.spec,
-            trials=self.store.trials("s"),
-            measurements=self.store.measurements("s"),
-            folder=self.folder,
-            data_root=self.folder,
-            weights_root=self.folder,
-            referenced_weights={},
-            recorder=self.recorder,
-            clock=self.clock,
-            disk=Disk(self.folder, "0"),
-        )
+    return Harness(folder, **{**SPEC, "objectives": [{"metric": "validation/accuracy", "mode": "max"}]})
 
 
 def start(run: Run) -> str:
@@ -312,8 +291,8 @@ def report(run: Run, trial_id: str, step: int, accuracy: float = 0.5) -> bool:
 
 def test_nobody_waits_for_a_trial_that_failed(tmp_path: Path) -> None:
     """The others go on; tried again later, it passes the looks that have happened without them."""
-    told = Told(tmp_path)
-    run = told.again()
+    harness = told(tmp_path)
+    run = harness.run
     ids = [start(run) for _ in range(4)]
     run.fail(ids[0], "no reason")
     assert [report(run, one, step) for one in ids[1:] for step in (1, 2)] == [False, True] * 3
@@ -324,24 +303,24 @@ def test_nobody_waits_for_a_trial_that_failed(tmp_path: Path) -> None:
         assert start(run) == one
         assert report(run, one, 5)
     assert run.start() == "never"
-    told.recorder.close()
-    told.store.move_trial(ids[0], TrialState.PAUSED, at=told.clock.now())
-    run = told.again()
+    harness.recorder.close()
+    harness.store.move_trial(ids[0], TrialState.PAUSED, at=harness.clock.now())
+    run = harness.again()
     assert start(run) == ids[0]
     assert [report(run, ids[0], step) for step in (1, 2, 3, 4, 5)] == [False, False, False, False, True]
-    told.recorder.close()
-    assert {trial.state for trial in told.store.trials("s")} == {TrialState.COMPLETED}
+    harness.recorder.close()
+    assert {trial.state for trial in harness.store.trials("s")} == {TrialState.COMPLETED}
 
 
 def test_a_trial_is_not_copied_without_its_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Somebody removed it: the trial that should copy it goes on as it is, and the log says why."""
-    told = Told(tmp_path)
-    run = told.again()
+    harness = told(tmp_path)
+    run = harness.run
     ids = [start(run) for _ in range(4)]
     for number, one in enumerate(ids):
         report(run, one, 1)
         report(run, one, 2, accuracy=number / 4)
     assert [start(run) for _ in range(4)] == ids
-    told.recorder.close()
-    assert not any(trial.exploits for trial in told.store.trials("s"))
+    harness.recorder.close()
+    assert not any(trial.exploits for trial in harness.store.trials("s"))
     assert "trial 0 does not go on from trial 3" in caplog.text

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainables.kept_memory import saved_bytes
 from trainables.cost import parameters, survey
 from trainables.family import Diverged, TrainingLoss
 from trainables.models.contour_rnn.config import ContourRNNConfig
@@ -152,18 +153,10 @@ def kept_for_the_backward_pass(rule: str, steps: int) -> int:
     """Bytes of all that autograd keeps of a training step."""
     config = ContourRNNConfig.from_dict({**SMALL, "steps": steps, "rule": rule, "readout": "pixels"})
     model = config.build(input_shape=(1, 32, 32), outputs=2)
-    kept: dict[int, int] = {}
-    alive = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        alive.append(tensor)  # so that no two of them have the same address
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
     images, targets = torch.randn(4, 1, 32, 32), torch.zeros(4, 32, 32, dtype=torch.uint8)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        config.training_loss(model, images, targets, task=Segmentation(), train=TrainConfig(), progress=0.0)
-    return sum(kept.values())
+    return saved_bytes(
+        lambda: config.training_loss(model, images, targets, task=Segmentation(), train=TrainConfig(), progress=0.0)
+    )
 
 
 @pytest.mark.parametrize("rule", ["rbp", "c_rbp"])
