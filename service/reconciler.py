@@ -77,7 +77,7 @@ def reconcile(
 def waiting_for(store: Store, sweep: Sweep, *, max_running_sweeps: int) -> str:
     """Why the sweep does not run yet; empty where it does, or has ended."""
     if sweep.state is SweepState.STARTING:
-        return "its driver starts"
+        return "" if sweep.reason else "its driver starts"  # the driver has said why it does not
     if sweep.state is not SweepState.QUEUED:
         return ""
     ahead = store.ahead(sweep.id)

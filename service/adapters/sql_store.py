@@ -78,6 +78,20 @@ class SqlStore:
         with self._write() as connection:
             migrations.upgrade(connection)
 
+    def mismatch(self) -> str:
+        """How the database's version differs from this code's, and what to do about it; empty: it does not."""
+        with self._read() as connection:
+            return migrations.mismatch(connection)
+
+    def explain(self, sweep_id: str, reason: str, *, at: datetime) -> None:
+        """Says of a sweep why it waits (event `wait`; empty: it goes on), also in a database of another version.
+
+        It uses only what the tables had in every version.
+        """
+        with self._write() as connection:
+            connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(reason=reason))
+            sql_events.append(connection, sweep_id, "wait", {"reason": reason}, at)
+
     @property
     def engine(self) -> Engine:
         """The database, for what else is kept there."""

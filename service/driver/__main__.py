@@ -14,6 +14,7 @@ from service.adapters.sql_store import SqlStore
 from service.domain import SweepState
 from service.driver import tune
 from service.driver.drive import Superseded, drive
+from service.driver.version import await_version
 from service.settings import Settings
 
 
@@ -27,10 +28,13 @@ def main() -> int:
     trace = os.environ.get("TRACEPARENT", "")
     logs.configure(as_json=settings.json_logs, stream=sys.stdout, text="%(asctime)s %(message)s", traceparent=trace)
     logging.captureWarnings(capture=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     store = SqlStore(settings.database_url)
+    clock = SteadyClock()
+    await_version(sys.argv[1], store=store, clock=clock)
     ray.init(logging_level=logging.WARNING, log_to_driver=True)
     try:
-        state = drive(sys.argv[1], store=store, settings=settings, clock=SteadyClock())
+        state = drive(sys.argv[1], store=store, settings=settings, clock=clock)
     except Superseded as error:
         logging.info("ending: %s", error)
         return 0  # with Ray as it is: workers that were ended here would look like trials that failed

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, MetaData, insert, inspect, select
+from sqlalchemy import Connection, MetaData, insert, inspect, select, text
 
 from service.adapters import migrations
+from service.adapters.manual_clock import ManualClock
 from service.adapters.sql_access import SqlAccess
 from service.adapters.sql_store import SqlStore
 from service.adapters.sql_tables import metadata
 from service.domain import Measurement, SweepState, TrialState
+from service.driver.version import await_version
 
 REVISIONS = [path.stem for path in sorted((Path(migrations.__file__).parent / "versions").glob("0*.py"))]
 REVISIONS[0] = "0001"
@@ -170,6 +172,49 @@ def test_an_upgrade_keeps_every_row_and_makes_the_tables_of_the_code(
             assert (sweep["revision"], sweep["deaths"], sweep["ran"]) == (0, 0, 0)
     if number < 6:
         assert [(row["version"], row["kind"]) for row in after["promotions"]] == [(1, "registered"), (2, "registered")]
+
+
+class Upgrading(ManualClock):
+    """Time in which somebody upgrades the database, at the third second."""
+
+    def __init__(self, store: SqlStore) -> None:
+        super().__init__()
+        self.store, self.slept, self.said = store, 0, set[str]()
+
+    def sleep(self, seconds: float) -> None:
+        """Time goes by."""
+        super().sleep(seconds)
+        self.slept += 1
+        with self.store._read() as connection:
+            self.said.add(connection.scalar(text("SELECT reason FROM sweeps WHERE id = 'running'")))
+        if self.slept == 3:
+            self.store.migrate()
+
+
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_a_driver_waits_for_the_upgrade_and_its_sweep_says_so(old: Callable[[str], SqlStore], revision: str) -> None:
+    """It names both versions and the command; then it goes on, and nothing of it stays."""
+    store = old(revision)
+    clock = Upgrading(store)
+    await_version("running", store=store, clock=clock)
+    todo = "restart `sweepserve up` or `sweepserve api`, which upgrades it"
+    why = f"the database is of an earlier version than this program ({revision}, need {REVISIONS[-1]}): {todo}"
+    assert clock.said == {why}
+    assert clock.slept == 3
+    assert store.sweep("running").reason == ""
+    assert [event.data for event in store.events("running")[-2:]] == [{"reason": why}, {"reason": ""}]
+
+
+def test_a_driver_older_than_the_database_waits_too(old: Callable[[str], SqlStore]) -> None:
+    """A node of the cluster that was forgotten."""
+    store = old(REVISIONS[-1])
+    assert store.mismatch() == ""
+    with store._write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999_later'"))
+    assert store.mismatch() == (
+        f"the database is of a later version than this program (9999_later, need {REVISIONS[-1]}): "
+        "install the version of the service's API here"
+    )
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

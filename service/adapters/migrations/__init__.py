@@ -6,10 +6,26 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, select
 
 _LOCK = 7_737_337  # any number that nobody else locks in our database
+
+
+def mismatch(connection: Connection) -> str:
+    """How the database differs from this code, and what to do about it; empty: it does not."""
+    has = MigrationContext.configure(connection).get_current_revision() or "none"
+    script = ScriptDirectory.from_config(_config())
+    needs = script.get_current_head()
+    if has == needs:
+        return ""
+    if has == "none" or has in {revision.revision for revision in script.walk_revisions()}:
+        todo = "restart `sweepserve up` or `sweepserve api`, which upgrades it"
+        return f"the database is of an earlier version than this program ({has}, need {needs}): {todo}"
+    todo = "install the version of the service's API here"
+    return f"the database is of a later version than this program ({has}, need {needs}): {todo}"
 
 
 def upgrade(connection: Connection, *, to: str = "head") -> None:
@@ -24,9 +40,15 @@ def upgrade(connection: Connection, *, to: str = "head") -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config = _config()
+    config.attributes["connection"] = connection
     try:
         command.upgrade(config, to)
     except CommandError as error:
         raise ValueError(f"the database is not of this version or an earlier one: {error}") from error
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    return config
