@@ -209,9 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments, prog_name="sweepserve")
     except ClientError as error:
         hint = "; start it with `sweepserve up`, or say where it is with --url" if isinstance(error, NoAnswer) else ""
-        unsaid = [
-            one for one in error.errors if str(one.get("detail")) not in error.detail
-        ]  # it says a request's faults
+        # Where the request itself is at fault the answer's own sentence has all its faults.
+        unsaid = [one for one in error.errors if str(one.get("detail")) not in error.detail]
         complain(error.detail + hint, [f"{one.get('pointer') or '/'}: {one.get('detail')}" for one in unsaid])
         sys.exit(1)
     except Refused as error:
