@@ -14,6 +14,8 @@ from service.ports import Store
 
 REMEMBERED = 4
 """Sweeps whose ranking is kept in memory."""
+FEW = 100
+"""Trials that are read one by one; more are read with all the others."""
 
 Place = tuple[int, float, int]
 """Where a point is: its front, its first value, its number."""
@@ -24,7 +26,8 @@ class Leaderboards:
     """The leaderboards of the sweeps in a store; threads may share them.
 
     With one objective and no repeats the database knows the order and reads a page alone. Else every completed trial
-    counts for the order: that is kept for as long as no other trial has completed, since one that has stays as it is.
+    counts for the order. That is kept: a trial that has completed stays as it is, so that only those that have since
+    are read, and the points placed anew.
     """
 
     def __init__(self, store: Store) -> None:
@@ -64,11 +67,17 @@ class Leaderboards:
             known = self._ranked.get(sweep_id)
         if known is not None and known[0] == completed:
             return known[1]
-        sweep = self._store.sweep(sweep_id)
-        trials = self._store.trials(sweep_id, states=[TrialState.COMPLETED])
-        found = ranked(trials, modes=_modes(sweep), aggregate=sweep.spec["search"].get("aggregate", "mean"))
+        sweep, before = self._store.sweep(sweep_id), known[1] if known is not None else []
+        have = {trial.number for one in before for trial in one.trials}
+        new = [number for number in self._store.completed(sweep_id) if number not in have]
+        if len(new) > FEW:
+            before, trials = [], self._store.trials(sweep_id, states=[TrialState.COMPLETED])
+        else:
+            trials = [one for number in new for one in self._store.trials(sweep_id, limit=1, after=number - 1)]
+        aggregate = sweep.spec["search"].get("aggregate", "mean")
+        found = ranked(trials, modes=_modes(sweep), aggregate=aggregate, known=before)
         with self._lock:
-            self._ranked[sweep_id] = len(trials), found
+            self._ranked[sweep_id] = sum(len(one.trials) for one in found), found
             self._ranked.move_to_end(sweep_id)
             while len(self._ranked) > REMEMBERED:
                 self._ranked.popitem(last=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,20 +66,36 @@ def result(trials: Sequence[Trial], *, modes: Sequence[Mode], aggregate: Aggrega
     )
 
 
-def ranked(trials: Iterable[Trial], *, modes: Sequence[Mode], aggregate: Aggregate) -> list[Result]:
+def ranked(
+    trials: Iterable[Trial], *, modes: Sequence[Mode], aggregate: Aggregate, known: Iterable[Result] = ()
+) -> list[Result]:
     """The results of all points by front, then by their first value, best first; equals by number.
 
     With one objective the fronts are the ranks: equals share one.
+
+    Args:
+        trials: of the points; those of one may come in any order.
+        modes: one an objective.
+        aggregate: what a point counts with.
+        known: what came of other trials of the same sweep before. It is placed anew, but not computed again.
     """
+    results = {one.number: one for one in known}
     groups: dict[int, list[Trial]] = defaultdict(list)
     for trial in trials:
         groups[first_number(trial)].append(trial)
-    results = (result(group, modes=modes, aggregate=aggregate) for group in groups.values())
-    found = [one for one in results if one is not None]
+    for number, group in groups.items():
+        before = results[number].trials if number in results else ()
+        now = result([*before, *group], modes=modes, aggregate=aggregate)
+        if now is not None:
+            results[number] = now
+    found = list(results.values())
     signs = [-1.0 if mode == "max" else 1.0 for mode in modes]
-    costs = [tuple(sign * value for sign, value in zip(signs, one.values, strict=True)) for one in found]
-    placed = zip(fronts(costs), costs, found, strict=True)
-    return [replace(one, front=front) for front, _, one in sorted(placed, key=lambda p: (p[0], p[1][0], p[2].number))]
+    costs = [tuple([sign * value for sign, value in zip(signs, one.values, strict=True)]) for one in found]
+    order = sorted(zip(fronts(costs), [cost[0] for cost in costs], results, strict=True))
+    return [
+        one if one.front == front else replace(one, front=front)
+        for front, one in ((front, results[number]) for front, _, number in order)
+    ]
 
 
 def fronts(costs: Sequence[tuple[float, ...]]) -> list[int]:
@@ -89,14 +105,26 @@ def fronts(costs: Sequence[tuple[float, ...]]) -> list[int]:
     section III); for more in O(n^2).
     """
     placed = [0] * len(costs)
-    found: list[list[tuple[float, ...]]] = []
-    for i in sorted(range(len(costs)), key=costs.__getitem__):  # nothing is dominated by what comes after it
-        front = bisect_left(found, True, key=lambda members: not _dominated(costs[i], members))
-        if front == len(found):
-            found.append([])
-        members = found[front]
-        # With two numbers the newest member has the lowest second one, and so dominates whatever any member does.
-        found[front] = [costs[i]] if len(costs[i]) <= 2 else [*members, costs[i]]
+    order = sorted(range(len(costs)), key=costs.__getitem__)  # nothing is dominated by what comes after it
+    if not costs or len(costs[0]) > 2:
+        found: list[list[tuple[float, ...]]] = []
+        for i in order:
+            front = bisect_left(found, True, key=lambda members: not _dominated(costs[i], members))
+            if front == len(found):
+                found.append([])
+            found[front].append(costs[i])
+            placed[i] = front + 1
+        return placed
+    # With two numbers the newest member of a front has its lowest second one, and so dominates whatever any member
+    # does; from front to front these only rise.
+    lowest: list[float] = []
+    for before, i in zip([None, *order], order, strict=False):
+        if before is not None and costs[before] == costs[i]:
+            placed[i] = placed[before]  # equals do not dominate each other
+            continue
+        last = costs[i][-1]
+        front = bisect_right(lowest, last)
+        lowest[front : front + 1] = [last]
         placed[i] = front + 1
     return placed
 

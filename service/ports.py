@@ -124,6 +124,9 @@ class Store(Protocol):
     def count_trials(self, sweep_id: str) -> dict[TrialState, int]:
         """How many trials the sweep has in each state; a state without any is left out."""
 
+    def completed(self, sweep_id: str) -> list[int]:
+        """The numbers of the sweep's completed trials, in any order."""
+
     def best_trials(
         self,
         sweep_id: str,

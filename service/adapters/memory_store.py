@@ -180,6 +180,9 @@ class MemoryStore:
     def count_trials(self, sweep_id: str) -> dict[TrialState, int]:
         return dict(Counter(trial.state for trial in self.trials(sweep_id)))
 
+    def completed(self, sweep_id: str) -> list[int]:
+        return [trial.number for trial in self.trials(sweep_id, states=[TrialState.COMPLETED])]
+
     def best_trials(
         self,
         sweep_id: str,

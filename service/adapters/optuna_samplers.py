@@ -6,7 +6,7 @@ import copy
 import heapq
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
 
 import numpy as np
@@ -15,6 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
+from threadpoolctl import threadpool_limits
 
 from search_spaces import Choice, Float, Int, same
 from service.plan import Search
@@ -23,7 +24,7 @@ Parameter = Float | Int | Choice
 
 RETOLD = ("cma-es", "nsga-ii")
 """Samplers with generations: what they make of a history depends on the order in which points were asked and told."""
-SEEN: Mapping[str, int] = {"tpe": 1000, "gp": 100}
+SEEN: Mapping[str, int] = {"tpe": 1000, "gp": 50}
 """Points that a sampler looks at, the newest ones; what it takes to choose grows with them, for gp with their cube."""
 BEST = 25
 """Points that it looks at besides, however old: the best of each objective. TPE never takes more for good ones."""
@@ -43,6 +44,14 @@ def sampler(search: Search, number: int) -> BaseSampler:
             return NSGAIISampler(seed=seed, population_size=search.population)
         case _:  # the others' points are known beforehand
             return RandomSampler(seed=seed)
+
+
+def calm(search: Search) -> AbstractContextManager[object]:
+    """What a sampler is to choose in: on one thread, where its matrices are so small that more wait for each other.
+
+    PyTorch's threads and those of NumPy's and SciPy's OpenBLAS would, and take the cores from the trials meanwhile.
+    """
+    return threadpool_limits(1) if search.sampler == "gp" else nullcontext()
 
 
 @final

@@ -18,7 +18,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState as OptunaState
 from scipy.stats.qmc import Sobol
 
-from service.adapters.optuna_samplers import RETOLD, SEEN, Storage, distribution, encoded, sampler, suggest
+from service.adapters.optuna_samplers import RETOLD, SEEN, Storage, calm, distribution, encoded, sampler, suggest
 from service.domain import Measurement, Trial, TrialState
 from service.points import Known
 from service.pruning import Asha, Hyperband, Median, Nothing, Patient, Pruner
@@ -87,7 +87,7 @@ class Search:
             self._ask_for(number, planned)
             return number, planned
         self._study.sampler = sampler(self._spec.search, number)
-        with self._storage.narrowed(self._study, SEEN.get(self._spec.search.sampler)):
+        with calm(self._spec.search), self._storage.narrowed(self._study, SEEN.get(self._spec.search.sampler)):
             trial = self._running[number] = self._study.ask()
             point: dict[str, Any] = {}
             for name, parameter in self._space.items():  # parents come first

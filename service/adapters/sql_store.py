@@ -233,6 +233,11 @@ class SqlStore:
         with self._read() as connection:
             return {row["state"]: row["count"] for row in sql_reading.rows(connection, query, sweep_id)}
 
+    def completed(self, sweep_id: str) -> list[int]:
+        query = select(trials.c.number).where(trials.c.sweep_id == sweep_id, trials.c.state == TrialState.COMPLETED)
+        with self._read() as connection:
+            return [row["number"] for row in sql_reading.rows(connection, query, sweep_id)]
+
     def best_trials(
         self,
         sweep_id: str,

@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -96,6 +97,19 @@ def test_several_objectives_are_ranked_by_front() -> None:
     trials = [replace(trial(n, 0.0), values=value) for n, value in enumerate(values)]
     found = ranked(trials, modes=["max", "min"], aggregate="mean")
     assert [(one.front, one.number) for one in found] == [(1, 3), (1, 0), (1, 1), (2, 4), (3, 2)]
+
+
+@given(st.lists(st.lists(st.integers(0, 4).map(float), min_size=2, max_size=2), max_size=12), st.data())
+def test_what_was_ranked_before_need_not_be_computed_again(values: list[list[float]], data: st.DataObject) -> None:
+    """Trials that come later, of old points too, in any order, make what all of them make at once."""
+    trials = [
+        replace(trial(2 * (n // 2) + n % 2, 0.0, repeat=n % 2), values=tuple(one)) for n, one in enumerate(values)
+    ]
+    shuffled = data.draw(st.permutations(trials))
+    cut = data.draw(st.integers(0, len(trials)))
+    for aggregate in ("mean", "best"):
+        of: dict[str, Any] = {"modes": ["max", "min"], "aggregate": aggregate}
+        assert ranked(shuffled[cut:], **of, known=ranked(shuffled[:cut], **of)) == ranked(trials, **of)
 
 
 def test_points_are_ranked_and_not_their_trials() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from service.domain import ModelVersion, Trial, TrialState
 from service.leaderboards import Leaderboards
 from tests.service.sweep_world import World
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LOSS = [{"metric": "validation/loss", "mode": "min"}]
 
 
@@ -28,6 +30,28 @@ def test_the_leaderboard_ranks_by_the_objective(world: World) -> None:
             world.trial(sweep, number, value)
     assert [result.number for result in Leaderboards(world.store).page(accuracy.id)] == [1, 3, 0, 2]
     assert [result.number for result in Leaderboards(world.store).page(loss.id, limit=2)] == [2, 0]
+
+
+def test_a_leaderboard_that_was_seen_goes_on_from_there(world: World) -> None:
+    """What was computed of points whose trials are the same stays; the order is that of one that starts anew."""
+    sweep = world.submit(objectives=[{"metric": "validation/accuracy", "mode": "max"}, *LOSS])
+    boards = Leaderboards(world.store)
+    for number, values in enumerate([(0.5, 1.0), (0.9, 3.0), (0.4, 2.0)]):
+        complete(world, sweep.id, number, values)
+    before = boards.page(sweep.id)
+    assert [(one.front, one.number) for one in before] == [(1, 1), (1, 0), (2, 2)]
+    complete(world, sweep.id, 3, (0.95, 2.0))
+    after = boards.page(sweep.id)
+    assert [(one.front, one.number) for one in after] == [(1, 3), (1, 0), (2, 1), (2, 2)]
+    assert after[1] is before[1]
+    assert after == Leaderboards(world.store).page(sweep.id)
+
+
+def complete(world: World, sweep_id: str, number: int, values: tuple[float, ...]) -> None:
+    """A trial comes to these values."""
+    one = Trial(id=f"{sweep_id}-{number:04}", sweep_id=sweep_id, number=number, point={}, created_at=NOW)
+    world.store.add_trial(one)
+    world.store.move_trial(one.id, TrialState.COMPLETED, at=NOW, values=values)
 
 
 def test_a_better_trial_becomes_champion(world: World) -> None:

@@ -87,6 +87,7 @@ def test_the_best_trials_are_completed_ones_in_order(store: Store) -> None:
     assert [trial.number for trial in store.best_trials(sweep.id, mode="max")] == [2, 0, 3, 1]
     assert [trial.number for trial in store.best_trials(sweep.id, mode="min")] == [1, 0, 3, 2]
     assert [trial.number for trial in store.best_trials(sweep.id, mode="max", limit=1)] == [2]
+    assert sorted(store.completed(sweep.id)) == [0, 1, 2, 3]
 
 
 def exploit(trial: Trial, source: Trial, step: int = 2, rate: float = 0.02) -> Exploit:
