@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import final
 
-from service.domain import Lease
+from service.port_values import Lease
 from service.ports import Store
 
 logger = logging.getLogger(__name__)

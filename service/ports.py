@@ -6,22 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from service.domain import (
-    Ahead,
-    Census,
-    Claim,
-    Event,
-    Exploit,
-    Job,
-    Lease,
-    Measurement,
-    ModelVersion,
-    Promotion,
-    Sweep,
-    SweepState,
-    Trial,
-    TrialState,
-)
+from service.domain import Event, Exploit, Measurement, ModelVersion, Promotion, Sweep, SweepState, Trial, TrialState
+from service.port_values import Ahead, Census, Claim, Job, Lease
 
 
 class Clock(Protocol):

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from service.domain import Job, Sweep, SweepState, TrialState
+from service.domain import Sweep, SweepState, TrialState
 from service.each_sweep import each_sweep
 from service.errors import Conflict
 from service.keeping import tidy
+from service.port_values import Job
 from service.ports import Clock, Launcher, Store
 from service.sweeps import best_trials, offer_champion
 

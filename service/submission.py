@@ -16,8 +16,9 @@ from typing import Any, final
 
 from search_spaces import merged, studies, study
 from service import trace
-from service.domain import Claim, Sweep
+from service.domain import Sweep
 from service.errors import Conflict, InvalidSpec, KeyReused, NotFound, Unavailable
+from service.port_values import Claim
 from service.ports import Clock, Launcher, Store
 from service.references import settled
 from service.spec import SweepSpec

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from service.domain import Job
 from service.errors import Unavailable
+from service.port_values import Job
 
 
 class MemoryLauncher:

@@ -14,13 +14,9 @@ from typing import Any, Literal
 from service.adapters.memory_models import MemoryModels
 from service.adapters.through_json import through_json
 from service.domain import (
-    Ahead,
-    Census,
-    Claim,
     Event,
     EventKind,
     Exploit,
-    Lease,
     Measurement,
     ModelVersion,
     Promotion,
@@ -31,6 +27,7 @@ from service.domain import (
     as_data,
 )
 from service.errors import Conflict, NotFound
+from service.port_values import Ahead, Census, Claim, Lease
 
 
 class MemoryStore:

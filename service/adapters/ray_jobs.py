@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal, final
 
 from service.adapters.ray_head import RayHead, content, reason
-from service.domain import Job
 from service.errors import Unavailable
+from service.port_values import Job
 
 STATES: Mapping[str, Literal["pending", "running", "succeeded", "failed", "stopped"]] = {
     "PENDING": "pending",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select
 
 from service.adapters.sql_tables import sweeps, trials
-from service.domain import Census, SweepState, TrialState
+from service.domain import SweepState, TrialState
+from service.port_values import Census
 
 
 def census(connection: Connection) -> Census:

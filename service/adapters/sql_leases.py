@@ -6,7 +6,7 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.adapters.sql_tables import leases
-from service.domain import Lease
+from service.port_values import Lease
 
 
 def take(connection: Connection, name: str, *, holder: str, after: Lease | None) -> Lease | None:

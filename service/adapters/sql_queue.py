@@ -7,8 +7,9 @@ from dataclasses import fields
 from sqlalchemy import Connection, bindparam, func, select, tuple_
 
 from service.adapters.sql_tables import sweeps
-from service.domain import Ahead, Sweep, SweepState
+from service.domain import Sweep, SweepState
 from service.errors import NotFound
+from service.port_values import Ahead
 
 _SWEEP = [sweeps.c[field.name] for field in fields(Sweep)]
 _QUEUED = sweeps.c.state == SweepState.QUEUED

@@ -32,12 +32,8 @@ from service.adapters.sql_census import census
 from service.adapters.sql_engine import make_engine, reading, writing
 from service.adapters.sql_tables import claims, events, measurements, model_versions, sweeps, trials
 from service.domain import (
-    Ahead,
-    Census,
-    Claim,
     Event,
     Exploit,
-    Lease,
     Measurement,
     ModelVersion,
     Promotion,
@@ -48,6 +44,7 @@ from service.domain import (
     as_data,
 )
 from service.errors import Conflict, NotFound
+from service.port_values import Ahead, Census, Claim, Lease
 
 
 class SqlStore:

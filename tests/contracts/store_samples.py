@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from service.domain import Claim, Measurement, ModelVersion, Sweep, Trial, TrialState
+from service.domain import Measurement, ModelVersion, Sweep, Trial, TrialState
 from service.errors import Conflict
+from service.port_values import Claim
 from service.ports import Store
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

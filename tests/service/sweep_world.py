@@ -10,7 +10,8 @@ from service import reconciler, sweeps
 from service.adapters.manual_clock import ManualClock
 from service.adapters.memory_launcher import MemoryLauncher
 from service.adapters.memory_store import MemoryStore
-from service.domain import Job, Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
+from service.domain import Measurement, ModelVersion, Sweep, SweepState, Trial, TrialState
+from service.port_values import Job
 from service.submission import Submissions
 
 SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}, "search": {"trials": 5}}

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from service.cli import text
-from service.domain import Job, SweepState
+from service.domain import SweepState
+from service.port_values import Job
 from tests.service.conftest import save_random_segmenter
 
 HEAVY = {"torch", "ray", "mlflow", "optuna", "fastapi", "sqlalchemy", "cv2", "numpy", "uvicorn"}

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from service.client import PATIENCE, Client, ClientError, NoAnswer
-from service.domain import Job, SweepState, TrialState
+from service.domain import SweepState, TrialState
+from service.port_values import Job
 
 SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}}
 SEVERAL = [{"metric": "validation/accuracy", "mode": "max"}, {"metric": "model/parameters", "mode": "min"}]

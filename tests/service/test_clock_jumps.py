@@ -11,11 +11,12 @@ from service import reconciler, submission
 from service.adapters.clock import SteadyClock, SystemClock, since_boot
 from service.adapters.memory_store import MemoryStore
 from service.api.token_buckets import TokenBuckets
-from service.domain import Job, Sweep, SweepState
+from service.domain import Sweep, SweepState
 from service.driver.drive import End, look
 from service.driver.run import Run
 from service.errors import Conflict
 from service.leadership import BELIEF, PATIENCE, Leader
+from service.port_values import Job
 from tests.service.sweep_world import DyingStore, World
 
 JUMPS = [timedelta(hours=5), timedelta(hours=-5)]

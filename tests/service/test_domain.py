@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.domain import SWEEP_MOVES, TRIAL_MOVES, Job, Sweep, SweepState, Trial, TrialState, as_data
+from service.domain import SWEEP_MOVES, TRIAL_MOVES, Sweep, SweepState, Trial, TrialState, as_data
 from service.errors import Conflict, IllegalMove
+from service.port_values import Job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)

@@ -23,8 +23,8 @@ import psutil
 import pytest
 
 from service.adapters.ray_jobs import RayJobs
-from service.domain import Job
 from service.errors import Unavailable
+from service.port_values import Job
 
 TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
 

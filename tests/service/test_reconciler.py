@@ -11,8 +11,9 @@ import pytest
 from service import reconciler, verbs
 from service.adapters.memory_launcher import MemoryLauncher
 from service.adapters.memory_store import MemoryStore
-from service.domain import Job, Sweep, SweepState, Trial, TrialState
+from service.domain import Sweep, SweepState, Trial, TrialState
 from service.errors import Unavailable
+from service.port_values import Job
 from tests.service.sweep_world import World
 
 

@@ -14,8 +14,9 @@ from service import submission
 from service.adapters.manual_clock import ManualClock
 from service.adapters.memory_launcher import MemoryLauncher
 from service.adapters.memory_store import MemoryStore
-from service.domain import Claim, Sweep, SweepState
+from service.domain import Sweep, SweepState
 from service.errors import Conflict, InvalidSpec, KeyReused
+from service.port_values import Claim
 from service.spec import SweepSpec
 from tests.service.sweep_world import DyingStore
 

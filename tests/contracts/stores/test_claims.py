@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from service.domain import Claim
+from service.port_values import Claim
 from service.ports import Store
 from tests.contracts.store_samples import NOW, claim, together
 

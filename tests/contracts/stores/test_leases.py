@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.domain import Lease
+from service.port_values import Lease
 from service.ports import Store
 from tests.contracts.store_samples import together
 

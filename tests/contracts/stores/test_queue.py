@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from service.domain import Ahead, SweepState
+from service.domain import SweepState
+from service.port_values import Ahead
 from service.ports import Store
 from tests.contracts.store_samples import NOW, add_sweep
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.adapters.sql_store import SqlStore
-from service.domain import Claim
+from service.port_values import Claim
 
 SPEC = {
     "name": "digits",

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.domain import Job, SweepState
+from service.domain import SweepState
+from service.port_values import Job
 
 SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}}
 
