@@ -2,10 +2,12 @@
 
     python benchmarks/faults.py --rounds 20
 
-Each round runs all of tests/faults, the long cases too, against stacks of its own. Each test checks that its fault
-happened and that nothing was lost. The kills come at random moments, others in each round: they follow from the round's
-seed. What failed is told with its seed, and the result is written after each round. The code must stay as it is
-meanwhile, since every driver that is started imports it anew; a round through which it changed does not count.
+Each round runs the tests of every fault that a lab meets, the long cases too, against stacks of its own; two files of
+tests at a time. Each test checks that its fault happened and that nothing was lost. The kills come at random moments,
+others in each round: they follow from the round's seed, which is its number, and which `SWEEPSERVE_FAULT_SEED` gives to
+a test that is run by itself. The result is written after each round. Started again on the same commit it goes on where
+it was cut off. The code must stay as it is meanwhile, since every driver that is started imports it anew; a round
+through which it changed does not count.
 """
 
 from __future__ import annotations
@@ -18,25 +20,47 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from benchmarks.recorded import ROOT, commit, record, spread
+from benchmarks.recorded import ROOT, commit, record, results, spread
 
+KILLS = "tests/faults/test_kills.py"
+NEIGHBOURS = "tests/faults/test_neighbours.py"
+DRIVE = "tests/service/driver/test_drive.py"
+TRAINABLE = "tests/trainables/test_trainable.py"
+APIS = "tests/service/test_two_apis.py::test_two_processes_share_a_store"
 FAULTS: Mapping[str, str] = {
-    "test_every_program_in_turn": "SIGKILL to API, driver, worker, MLflow and Ray in random order, then to everything",
-    "test_one_program_again_and_again[API]": "SIGKILL to the API, three times in a sweep",
-    "test_one_program_again_and_again[driver]": "SIGKILL to the sweep's driver, twice in a sweep",
-    "test_one_program_again_and_again[worker]": "SIGKILL to the trials' workers, twice in a sweep",
-    "test_one_program_again_and_again[MLflow]": "SIGKILL to MLflow, three times in a sweep",
-    "test_one_program_again_and_again[Ray]": "SIGKILL to Ray's head, twice in a sweep",
-    "test_a_population_survives_its_driver": "SIGKILL to the driver of a population",
-    "test_mlflow_is_absent_then_silent_and_has_everything_in_the_end": "MLflow absent, then taking requests in silence",
-    "test_the_database_is_restarted": "PostgreSQL stopped at once and restarted, twice in a sweep",
+    "SIGKILL to API, driver, workers, MLflow, Ray and everything, twice each in one sweep, in random order": (
+        f"{KILLS}::test_every_program_dies_in_random_order"
+    ),
+    "SIGKILL to the driver of a population": f"{KILLS}::test_a_population_survives_its_driver",
+    "MLflow absent from the start of a sweep, then taking requests in silence to its end": (
+        f"{NEIGHBOURS}::test_mlflow_is_absent_then_silent_and_has_everything_in_the_end"
+    ),
+    "PostgreSQL stopped at once and restarted, twice in a sweep": f"{NEIGHBOURS}::test_the_database_is_restarted",
+    "SIGKILL to a node of the cluster, in the middle of a trial": (
+        f"{DRIVE}::test_a_node_is_lost_and_its_trial_goes_on_elsewhere"
+    ),
+    "a worker that hangs": f"{DRIVE}::test_a_worker_that_hangs_is_replaced",
+    "a trial that runs out of memory": f"{DRIVE}::test_a_trial_without_memory_is_tried_with_more_and_then_fails",
+    "a trial whose loss becomes NaN, and one whose folder cannot be written": (
+        f"{DRIVE}::test_a_sweep_runs_to_its_end"
+    ),
+    "too little room on the disk for another trial": (
+        f"{DRIVE}::test_a_sweep_waits_for_room_on_the_disk_and_goes_on_by_itself"
+    ),
+    "a full disk in the middle of a trial": f"{TRAINABLE}::test_a_full_disk_costs_a_trial_its_newest_steps_at_most",
+    "a full disk at the end of a trial": f"{TRAINABLE}::test_the_end_of_a_trial_waits_for_room",
+    "a checkpoint that is lost or half written": f"{TRAINABLE}::test_the_newest_whole_checkpoint_stands_in",
+    "a corrupt checkpoint, bit by bit and file by file": "tests/trainables/test_checkpoint.py",
+    "a clock that jumps": "tests/service/test_clock_jumps.py",
+    "two API processes over one store, racing duplicates of a submission, and SIGKILL to the one that acts": APIS,
 }
-"""What is done to a sweep, by test."""
+"""Where what is done to a sweep is tested: a test, all its cases, or a file of tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +68,33 @@ class Outcome:
     """What became of a fault in one round."""
 
     state: str
-    """`survived`, `failed` or `skipped`."""
+    """`survived`, `failed` or `skipped`: the worst of its cases."""
     seconds: float
     said: str = ""
-    """Why it failed or was skipped."""
+    """Why it failed or was skipped; else what the test wrote down of its fault."""
 
 
-def run_round(seed: int) -> dict[str, Outcome]:
-    """The outcomes by test. A test that ends is told at once; one that is in no report has failed."""
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round; its seed is its number."""
+
+    seconds: float
+    outcomes: Mapping[str, Outcome]
+    """By fault."""
+
+    @property
+    def survived(self) -> bool:
+        """Every fault was."""
+        return all(outcome.state == "survived" for outcome in self.outcomes.values())
+
+
+def run_round(seed: int) -> Round:
+    """Runs the tests. One that ends is told at once; a fault of which the report has nothing was not survived."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-v", "--tb=short", "tests/faults", f"--junit-xml={report}"]
+        command = [sys.executable, "-m", "pytest", "-v", "--tb=short", f"--junit-xml={report}"]
+        command += ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder", *dict.fromkeys(FAULTS.values())]
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -69,32 +109,47 @@ def run_round(seed: int) -> dict[str, Outcome]:
             assert pytest.stdout is not None
             for line in pytest.stdout:
                 lines.append(line.rstrip())
-                if told := re.search(r"::(test_\S+) (PASSED|FAILED|ERROR|SKIPPED)", line):
-                    print(
-                        f"  {time.strftime('%H:%M:%S')} {told[2].lower():8}{FAULTS.get(told[1], told[1])}", flush=True
-                    )
-        missing = Outcome("failed", 0.0, f"pytest ended with {pytest.returncode}: {' | '.join(lines[-3:])}")
-        outcomes = dict.fromkeys(FAULTS, missing)
-        if report.exists():
-            outcomes |= {str(case.get("name")): _outcome(case) for case in ET.parse(report).iter("testcase")}  # noqa: S314 - pytest wrote it just now
-        unknown = outcomes.keys() - FAULTS.keys()
-        assert not unknown, f"say in FAULTS what these do: {unknown}"
-        return outcomes
+                if told := re.search(r"\] (PASSED|FAILED|ERROR|SKIPPED) (\S+)", line):
+                    print(f"  {time.strftime('%H:%M:%S')} {told[1].lower():8}{told[2]}", flush=True)
+                elif pytest.returncode is None and line.startswith("E "):
+                    print(line, end="", flush=True)
+        cases = _cases(report) if report.exists() else {}
+    outcomes = {}
+    for fault, test in FAULTS.items():
+        mine = [outcome for name, outcome in cases.items() if re.match(rf"{re.escape(test)}(::|\[|$)", name)]
+        lost = Outcome("failed", 0.0, f"pytest ended with {pytest.returncode}: {' | '.join(lines[-3:])}")
+        worst = min(mine, key=lambda one: ("failed", "skipped", "survived").index(one.state), default=lost)
+        outcomes[fault] = Outcome(worst.state, sum(one.seconds for one in mine), worst.said)
+    return Round(time.monotonic() - began, outcomes)
+
+
+def _cases(report: Path) -> dict[str, Outcome]:
+    """By the ids of tests."""
+    root = ET.parse(report)  # noqa: S314 - pytest wrote it just now
+    found: dict[str, Outcome] = {}
+    for case in root.iter("testcase"):
+        name = f"{str(case.get('classname')).replace('.', '/')}.py::{case.get('name')}"
+        outcome = _outcome(case)
+        if name not in found or outcome.state != "survived":  # a test that passed may have an error at its end, too
+            found[name] = outcome
+    return found
 
 
 def _outcome(case: ET.Element) -> Outcome:
-    said = {child.tag: str(child.get("message", "")) for child in case}
+    seconds, said = float(case.get("time", 0)), {child.tag: str(child.get("message", "")) for child in case}
     for tag, state in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
         if tag in said:
-            return Outcome(state, float(case.get("time", 0)), said[tag][:500])
-    return Outcome("survived", float(case.get("time", 0)))
+            return Outcome(state, seconds, said[tag][:500])
+    return Outcome(
+        "survived", seconds, "; ".join(f"{one.get('name')}: {one.get('value')}" for one in case.iter("property"))
+    )
 
 
-def summary(rounds: Mapping[int, tuple[dict[str, Outcome], float]], asked: int) -> dict[str, Any]:
-    """How often each fault was survived, and every failure with its seed."""
+def summary(rounds: Mapping[int, Round], asked: int) -> dict[str, Any]:
+    """How often each fault was survived, every failure with its seed, and the rounds themselves."""
     faults = []
-    for test, fault in FAULTS.items():
-        outcomes = {seed: outcomes[test] for seed, (outcomes, _) in rounds.items()}
+    for fault, test in FAULTS.items():
+        outcomes = {seed: one.outcomes[fault] for seed, one in rounds.items()}
         counts = {
             state: sum(one.state == state for one in outcomes.values()) for state in ("survived", "failed", "skipped")
         }
@@ -102,40 +157,53 @@ def summary(rounds: Mapping[int, tuple[dict[str, Outcome], float]], asked: int) 
         failures = [{"seed": seed, "said": one.said} for seed, one in outcomes.items() if one.state == "failed"]
         seconds = {"seconds": spread(took)} if took else {}
         faults.append({"fault": fault, "test": test, **counts, **seconds, "failures": failures})
+    newest_first = reversed(list(rounds.values()))
     return {
         "question": "how often does a sweep survive each fault",
-        "rounds": len(rounds),
         "rounds_asked": asked,
-        "seeds": list(rounds),
+        "rounds": len(rounds),
+        "rounds_in_a_row": sum(1 for _ in takewhile(lambda one: one.survived, newest_first)),
         "failures": sum(len(fault["failures"]) for fault in faults),
-        "round_seconds": spread([seconds for _, seconds in rounds.values()]),
+        "round_seconds": spread([one.seconds for one in rounds.values()]),
         "faults": faults,
+        "by_seed": {str(seed): asdict(one) for seed, one in rounds.items()},
     }
 
 
+def recorded(code: str) -> dict[int, Round]:
+    """The rounds by seed that the result has of this code; of code that is in no commit there are none."""
+    result = results("faults")
+    if result.get("made", {}).get("commit") != code or not code or code.endswith("+changes"):
+        return {}
+    rounds = {}
+    for seed, one in result["by_seed"].items():
+        outcomes = {fault: Outcome(**outcome) for fault, outcome in one["outcomes"].items()}
+        rounds[int(seed)] = Round(one["seconds"], outcomes)
+    return rounds
+
+
 def main() -> None:
-    """Runs the rounds, writes the result after each, and fails if anything was lost."""
+    """Runs the rounds that are missing, writes the result after each, and fails if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the first round; the next ones count on")
-    parser.add_argument("--result", default="faults", help="name of the result")
+    parser.add_argument("--rounds", type=int, default=20, help="in all, with those that the result has of this commit")
     asked = parser.parse_args()
-    rounds: dict[int, tuple[dict[str, Outcome], float]] = {}
     code = commit()
-    for seed in range(asked.seed, asked.seed + asked.rounds):
-        print(f"round {len(rounds) + 1} of {asked.rounds}, seed {seed}", flush=True)
-        began = time.monotonic()
-        outcomes = run_round(seed)
+    rounds = recorded(code)
+    if rounds:
+        print(f"the result has {len(rounds)} rounds of this commit")
+    for seed in range(len(rounds), asked.rounds):
+        print(f"round {seed + 1} of {asked.rounds}, seed {seed}", flush=True)
+        done = run_round(seed)
         if commit() != code:
             sys.exit(f"the code became {commit()} in this round, and was {code}: the round does not count")
-        rounds[seed] = outcomes, time.monotonic() - began
+        rounds[seed] = done
         found = summary(rounds, asked.rounds)
-        record(asked.result, found, packages=("ray", "mlflow", "optuna", "torch", "sqlalchemy"))
-        for test, outcome in outcomes.items():
+        record("faults", found, packages=("ray", "mlflow", "optuna", "torch", "sqlalchemy"))
+        for fault, outcome in done.outcomes.items():
             if outcome.state != "survived":
-                print(f"  {outcome.state}: {FAULTS[test]}: {outcome.said}", flush=True)
-        print(f"  {rounds[seed][1]:.0f} s; {found['failures']} failures so far", flush=True)
-    sys.exit(1 if found["failures"] else 0)
+                print(f"  {outcome.state}: {fault}: {outcome.said}", flush=True)
+        print(f"  {done.seconds:.0f} s; {found['rounds_in_a_row']} rounds in a row survived", flush=True)
+    sys.exit(0 if rounds and all(one.survived for one in rounds.values()) else 1)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,12 @@ def record(name: str, content: Mapping[str, Any], *, packages: Sequence[str] = (
     return path
 
 
+def results(name: str) -> dict[str, Any]:
+    """What `results/<name>.json` says; nothing where there is none."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}  # type: ignore[no-any-return]
+
+
 def made(packages: Sequence[str] = ()) -> dict[str, Any]:
     """Date, commit, processor, load of the machine, and the versions of Python and of these packages."""
     cpu = cpuinfo()

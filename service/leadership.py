@@ -11,12 +11,13 @@ from typing import final
 
 from service.port_values import Lease
 from service.ports import Store
+from service.processes import is_dead, name_of_this
 
 logger = logging.getLogger(__name__)
 
 NAME = "background"
 PATIENCE = 6.0
-"""Seconds without a beat after which the holder is taken for dead."""
+"""Seconds without a beat after which the holder is taken for dead, where its death cannot be seen."""
 BELIEF = 4.0
 """Seconds after its last beat in which the holder acts: fewer, so that it stops before another one begins."""
 
@@ -25,10 +26,11 @@ BELIEF = 4.0
 class Leader:
     """This process's claim to act for all. `renew` it each second; it leads while the store heard it lately.
 
-    A lease has no time in it, only a beat that its holder raises. Who does not hold it takes it when the beat has stood
-    still for `PATIENCE` by its own watch, so that clocks which differ or jump do no harm. A process that was halted in
-    the middle of an act may still finish that act later: what it then writes is refused (`seen` of `Store.move_sweep`,
-    `after` of `Store.count_attempt`).
+    A lease has no time in it, only a beat that its holder raises. Who does not hold it takes it when the beat has
+    stood still for `PATIENCE` by its own watch, so that clocks which differ or jump do no harm; or at once, when the
+    holder is a process of this machine that has ended. A process that was halted in the middle of an act may still
+    finish that act later: what it then writes is refused (`seen` of `Store.move_sweep`, `after` of
+    `Store.count_attempt`).
 
     Args:
         store: keeps the lease.
@@ -37,7 +39,7 @@ class Leader:
 
     def __init__(self, store: Store, *, watch: Callable[[], float] = time.monotonic) -> None:
         self._store, self._watch = store, watch
-        self._name = secrets.token_hex(8)
+        self._name = f"{name_of_this()}:{secrets.token_hex(4)}"
         self._held: Lease | None = None
         self._believed_until = 0.0
         self._seen: Lease | None = None
@@ -87,5 +89,7 @@ class Leader:
 
     def _takeable(self, now: float) -> Lease | None:
         """The lease as it was seen last, if its holder gave it up or is dead; else None, which takes no lease."""
-        free = self._seen is not None and (not self._seen.holder or now - self._seen_since >= PATIENCE)
+        if self._seen is None:
+            return None
+        free = not self._seen.holder or is_dead(self._seen.holder) or now - self._seen_since >= PATIENCE
         return self._seen if free else None

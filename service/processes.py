@@ -1,4 +1,7 @@
-"""Processes that end with us: children in sessions of their own, and every descendant findable and ended by its id."""
+"""Processes that end with us: children in sessions of their own, and every descendant findable and ended by its id.
+
+And names of processes by which another one on the same machine can tell that they are dead.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,35 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path) 
             # One system call between fork and exec; the symbol was looked up before.
             preexec_fn=partial(_PRCTL, _SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),
         )
+
+
+def name_of_this() -> str:
+    """A name that no other process of any machine ever has, and that `is_dead` understands."""
+    return f"{_kernel()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def is_dead(name: str) -> bool:
+    """The process of that name has ended; False also where nobody here can tell, as of one on another machine.
+
+    More may follow the name after a colon, as where a process has several parts.
+    """
+    kernel, pid, started, *_ = [*name.split(":"), "", ""]
+    return bool(started) and kernel == _kernel() and _started(int(pid)) != started
+
+
+def _kernel() -> str:
+    """This run of the kernel, and the space that our process ids are of: a container has its own."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:18].replace("-", "")
+    return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
+
+
+def _started(pid: int) -> str:
+    """When a process started, in ticks since the kernel did, which no clock moves; empty where it has ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if state in "ZX" else fields[18]
 
 
 def tree(pid: int) -> list[psutil.Process]:

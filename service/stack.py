@@ -157,10 +157,10 @@ class Stack:
                 child.process, child.started, child.restart_at = self._spawn(child.program), now, None
             elif child.restart_at is None and child.process.poll() is not None:
                 child.failures = 1 if now - child.started > _STEADY else child.failures + 1
-                delay = min(2.0 ** (child.failures - 1), 30.0)
+                delay = min(2.0 ** (child.failures - 2), 30.0) if child.failures > 1 else 0.0
                 child.restart_at = now + delay
-                status = child.process.returncode
-                self._say(f"{child.program.name} ended (status {status}); it starts again in {delay:g} s")
+                again = f"in {delay:g} s" if delay else "at once"
+                self._say(f"{child.program.name} ended (status {child.process.returncode}); it starts again {again}")
 
     def _end_strays(self) -> None:
         """Ends what programs that are no more have left behind; it may hold their ports."""

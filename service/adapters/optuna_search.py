@@ -16,7 +16,6 @@ import numpy as np
 import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState as OptunaState
-from scipy.stats.qmc import Sobol
 
 from service.adapters.optuna_samplers import RETOLD, SEEN, Storage, calm, distribution, encoded, sampler, suggest
 from service.domain import Measurement, Trial, TrialState
@@ -230,6 +229,8 @@ def _planned(spec: SweepSpec) -> Callable[[int], dict[str, Any] | None]:
         order = np.random.default_rng(search.seed).permutation(len(points))
         return lambda number: points[order[number]]
     if search.sampler == "quasi-random":
+        from scipy.stats.qmc import Sobol  # only here: its import would keep every driver from its first trial
+
         sequence = Sobol(max(1, len(spec.space)), rng=search.seed)
 
         def quasi_random(number: int) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from service.adapters.optuna_search import Search
-from service.adapters.pictures import draw, sweep_figures
 from service.domain import Sweep, SweepState
 from service.driver.log import keep_log
 from service.driver.recorder import PAUSE_SECONDS, Recorder
@@ -204,6 +203,8 @@ def _finish(store: Store, sweep: Sweep, state: SweepState, reason: str, clock: C
 def _draw(store: Store, sweep_id: str, spec: SweepSpec, folder: Path) -> None:
     """Draws the sweep's pictures; whatever is the matter with them, the sweep has done its work."""
     try:
+        from service.adapters.pictures import draw, sweep_figures  # only here: no trial shall wait for its import
+
         trials, measurements = store.trials(sweep_id), store.measurements(sweep_id)
         importances = Search(spec, as_points(spec, trials), measurements).importances()
         draw(folder, sweep_figures(spec, trials, measurements, importances))

@@ -17,20 +17,21 @@ import httpx
 import psutil
 import pytest
 
+from service.adapters.sql_store import SqlStore
 from service.client import Client, ClientError, NoAnswer
+from service.settings import Settings
 from trainables import checkpoint
 
-EPOCHS, TRIALS = 25, 6
 SPEC: Mapping[str, Any] = {
     "name": "hurt",
     "family": "narrow_resnet",
     "data": {"name": "digits", "train": 200, "validation": 100, "test": 50, "image_size": 16},
-    "fixed": {"model.channels": [8, 16, 16, 16], "train.batch_size": 25, "train.max_epochs": EPOCHS},
+    "fixed": {"model.channels": [8, 16, 16, 16], "train.batch_size": 25, "train.max_epochs": 20},
     "space": {"train.learning_rate": {"kind": "float", "low": 1e-3, "high": 1e-2, "log": True}},
-    "search": {"trials": TRIALS, "seed": 3},
+    "search": {"trials": 5, "seed": 3},
     "stop": {"pruner": "none"},
 }
-"""Half a minute of training on two cores, so that there is time to hurt it."""
+"""A hundred epochs, so that there is time to hurt it: seconds of training, since recovering takes minutes."""
 
 PROGRAMS: Mapping[str, Callable[[str, str], bool]] = {
     "API": lambda name, line: " -m service api" in line,
@@ -45,12 +46,13 @@ PROGRAMS: Mapping[str, Callable[[str, str], bool]] = {
 class Hurt:
     """A running stack, whose processes can be killed while a sweep runs."""
 
-    EPOCHS, TRIALS = EPOCHS, TRIALS
+    MEASUREMENTS = SPEC["search"]["trials"] * SPEC["fixed"]["train.max_epochs"]
 
     def __init__(self, runner: Any, **environment: str) -> None:
         self.runner = runner
         self.environment = environment
         self.client = Client(runner.url)
+        self.store = SqlStore(environment.get("SWEEPSERVE_DATABASE") or Settings(home=runner.home).database_url)
         self.random = random.Random(int(os.environ.get("SWEEPSERVE_FAULT_SEED", "0")))
         self.killed: Counter[str] = Counter()
         self._serve()
@@ -69,18 +71,20 @@ class Hurt:
         return found
 
     def kill(self, program: str, *, within: float = 60.0) -> None:
-        """SIGKILL to every process of a program, once there is one; returns when they are gone for good."""
+        """SIGKILL to every process of a program, or `everything`, once there is one; returns when they are gone."""
+        if program == "everything":
+            self._kill_everything()
+            return
         deadline = time.monotonic() + within
         while not (victims := self.processes(program)):
             assert time.monotonic() < deadline, f"no {program} to kill"
             time.sleep(0.05)
         for process in victims:
             process.send_signal(signal.SIGKILL)
-        gone, alive = psutil.wait_procs(victims, timeout=10)
-        assert not alive
-        self.killed[program] += len(gone)
+        self.until(lambda: not any(living(process) for process in victims), within=10)
+        self.killed[program] += len(victims)
 
-    def kill_everything(self) -> None:
+    def _kill_everything(self) -> None:
         """SIGKILL to the whole stack at once, its keeper first; then it is started again on the same home."""
         victims = [psutil.Process(self.up.pid), *self.runner._marked()]
         for process in victims:
@@ -103,9 +107,10 @@ class Hurt:
                 assert time.monotonic() < deadline, "the API does not come back"
                 time.sleep(0.2)
 
-    def sweep(self, name: str) -> str:
+    def sweep(self, name: str, *, epochs: int = 20) -> str:
         """A new sweep, submitted; its id."""
-        return str(self.ask(lambda client: client.submit({**SPEC, "name": name}))["id"])
+        fixed = {**SPEC["fixed"], "train.max_epochs": epochs}
+        return str(self.ask(lambda client: client.submit({**SPEC, "name": name, "fixed": fixed}))["id"])
 
     def until(self, happened: Callable[[], bool], *, within: float = 120.0) -> None:
         """Returns once it has happened."""
@@ -117,14 +122,27 @@ class Hurt:
     def until_measured(self, sweep_id: str, count: int, *, within: float = 90.0) -> None:
         """Returns once the sweep has that many measurements more than now."""
         deadline = time.monotonic() + within
-        wanted = min(self.measured(sweep_id) + count, TRIALS * EPOCHS)
+        wanted = self.measured(sweep_id) + count
         while self.measured(sweep_id) < wanted:
             assert time.monotonic() < deadline, f"the sweep does not go on: {self.ask(lambda c: c.sweep(sweep_id))}"
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     def measured(self, sweep_id: str) -> int:
-        """How many measurements the store has."""
-        return len(self.ask(lambda client: client.measurements(sweep_id)))
+        """How many measurements the store has, also while the API is down: the sweep goes on without it."""
+        return len(self.store.measurements(sweep_id))
+
+    def until_some_moment(self, sweep_id: str) -> None:
+        """Returns after up to ten seconds or up to eight measurements: while trials train, or while all recovers."""
+        deadline = time.monotonic() + self.random.uniform(0, 10)
+        wanted = self.measured(sweep_id) + self.random.randint(1, 8)
+        while self.measured(sweep_id) < wanted and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(self.random.uniform(0, 0.2))  # not always just after an epoch
+
+    def close(self) -> None:
+        """Drops the connections of this process."""
+        self.client.close()
+        self.store.close()
 
     def until_ended(self, sweep_id: str, *, within: float = 240.0) -> dict[str, Any]:
         """The sweep, once it has ended and MLflow has all of it."""
@@ -134,7 +152,7 @@ class Hurt:
             if sweep["finished_at"] is not None and sweep["tracked"] == sweep["last_event"]:
                 return sweep
             assert time.monotonic() < deadline, sweep
-            time.sleep(0.3)
+            time.sleep(0.1)
 
     def assert_nothing_is_lost(self, sweep_id: str, undisturbed: list[dict[str, Any]] | None = None) -> None:
         """The sweep ended by itself with the trials asked for; each epoch is in the store and in MLflow once."""
@@ -142,11 +160,12 @@ class Hurt:
         assert sweep["state"] == "completed", sweep["reason"]
         client = self.client
         trials = client.trials(sweep_id)
-        assert [trial["number"] for trial in trials] == list(range(TRIALS))
+        epochs = sweep["spec"]["fixed"]["train.max_epochs"]
+        assert [trial["number"] for trial in trials] == list(range(SPEC["search"]["trials"]))
         assert {trial["state"] for trial in trials} == {"completed"}, [trial["reason"] for trial in trials]
         kept = client.measurements(sweep_id)
         steps = Counter((one["trial_id"], one["step"]) for one in kept)
-        assert steps == Counter({(trial["id"], step): 1 for trial in trials for step in range(1, EPOCHS + 1)})
+        assert steps == Counter({(trial["id"], step): 1 for trial in trials for step in range(1, epochs + 1)})
         for trial in trials:
             self._assert_no_epoch_was_trained_twice(trial, kept)
         self._assert_mlflow_has_the_same(sweep, kept)
@@ -192,6 +211,14 @@ class Hurt:
                 assert steps == {
                     one["step"]: one["metrics"]["train/loss"] for one in kept if one["trial_id"] == trial_id
                 }
+
+
+def living(process: psutil.Process) -> bool:
+    """It runs, and is not merely waiting for its parent to notice its death."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Gate:
@@ -259,7 +286,7 @@ def _stack(shared_runner: Any) -> Iterator[Hurt]:
     """One stack for all tests of a file: it must survive each of them."""
     hurt = Hurt(shared_runner)
     yield hurt
-    hurt.client.close()
+    hurt.close()
 
 
 @pytest.fixture
@@ -273,7 +300,7 @@ def start_stack(runner: Any) -> Iterator[Callable[..., Hurt]]:
 
     yield start
     for hurt in made:
-        hurt.client.close()
+        hurt.close()
 
 
 @pytest.fixture(name="undisturbed", scope="module")

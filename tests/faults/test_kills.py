@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,34 +13,26 @@ from service.plan import PopulationTraining
 from service.population import Member, copies
 
 pytestmark = pytest.mark.slow
-LONG = pytest.mark.skipif(not os.environ.get("SWEEPSERVE_LONG_TESTS"), reason="SWEEPSERVE_LONG_TESTS is not set")
-"""Each program by itself is for the long run: the short one kills them all in one sweep."""
+TIMES = 2 if os.environ.get("SWEEPSERVE_LONG_TESTS") else 1
+"""How often each program dies in a sweep. Once is enough for every day; the long run hits what recovers, too."""
 
 
-def test_every_program_in_turn(stack: Any, undisturbed: list[dict[str, Any]]) -> None:
-    """One sweep, through which each program dies once, in random order, and at last everything at once."""
+def test_every_program_dies_in_random_order(
+    stack: Any, undisturbed: list[dict[str, Any]], record_property: Callable[[str, object], None]
+) -> None:
+    """One sweep, through which each program is killed at random moments, and everything at once is one of them."""
     sweep_id = stack.sweep("in-turn")
-    programs = ["API", "driver", "worker", "MLflow", "Ray"]
-    stack.random.shuffle(programs)
-    for program in programs:
-        stack.until_measured(sweep_id, stack.random.randint(1, stack.TRIALS * stack.EPOCHS // 10))
-        stack.kill(program)
+    before = stack.killed.copy()
+    victims = ["API", "driver", "worker", "MLflow", "Ray", "everything"] * TIMES
+    stack.random.shuffle(victims)
     stack.until_measured(sweep_id, 1)
-    stack.kill_everything()
-    assert all(stack.killed[program] for program in [*programs, "everything"])
-    stack.assert_nothing_is_lost(sweep_id, undisturbed)
-
-
-@LONG
-@pytest.mark.parametrize("program", ["API", "driver", "worker", "MLflow", "Ray"])
-def test_one_program_again_and_again(stack: Any, undisturbed: list[dict[str, Any]], program: str) -> None:
-    """Three times in one sweep; deaths of drivers, which die with Ray, and of a trial's workers count."""
-    sweep_id = stack.sweep(f"again-{program.lower()}")
-    before = stack.killed[program]
-    for _ in range(2 if program in ("Ray", "driver", "worker") else 3):
-        stack.until_measured(sweep_id, stack.random.randint(1, stack.TRIALS * stack.EPOCHS // 8))
-        stack.kill(program)
-    assert stack.killed[program] >= before + 2
+    for victim in victims:
+        stack.until_some_moment(sweep_id)
+        assert stack.measured(sweep_id) < stack.MEASUREMENTS, "the sweep ended before everything was hurt"
+        stack.kill(victim)
+    killed = stack.killed - before
+    record_property("killed", ", ".join(f"{count} {victim}" for victim, count in sorted(killed.items())))
+    assert all(killed[victim] >= TIMES for victim in victims)
     stack.assert_nothing_is_lost(sweep_id, undisturbed)
 
 

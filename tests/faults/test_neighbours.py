@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from service.client import ClientError
@@ -19,10 +20,6 @@ def test_mlflow_is_absent_then_silent_and_has_everything_in_the_end(
 ) -> None:
     """Absent from the start to the middle of a sweep, then silent (requests arrive, answers do not) to its end."""
     stack = start_stack(SWEEPSERVE_MLFLOW_URL=f"http://127.0.0.1:{gate.port}")
-    sweep_id = stack.sweep("without-mlflow")
-    stack.until_measured(sweep_id, 10)
-    assert stack.ask(lambda client: client.sweep(sweep_id))["tracked"] == 0
-
     host, port = runner.mlflow_url.removeprefix("http://").split(":")
     backend = f"sqlite:///{runner.home}/late.db"
     options = ["--host", host, "--port", port, "--backend-store-uri", backend, "--serve-artifacts", "--workers", "1"]
@@ -39,8 +36,13 @@ def test_mlflow_is_absent_then_silent_and_has_everything_in_the_end(
         start_new_session=True,
     )
     try:
+        sweep_id = stack.sweep("without-mlflow", epochs=30)
+        stack.until_measured(sweep_id, 10)
+        stack.until(lambda: answers(f"{runner.mlflow_url}/health"))
+        assert stack.ask(lambda client: client.sweep(sweep_id))["tracked"] == 0
         gate.open()
         stack.until(lambda: gate.held > 0)
+        assert stack.ask(lambda client: client.sweep(sweep_id))["state"] == "running"
         stack.until(lambda: stack.ask(lambda client: client.sweep(sweep_id))["state"] == "completed")
         assert stack.ask(lambda client: client.sweep(sweep_id))["tracked"] == 0
         gate.answering.set()
@@ -48,6 +50,14 @@ def test_mlflow_is_absent_then_silent_and_has_everything_in_the_end(
     finally:
         mlflow.terminate()
         mlflow.wait(20)
+
+
+def answers(url: str) -> bool:
+    """There is a server that says yes."""
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_the_database_is_restarted(start_stack: Callable[..., Any], postgres: Any) -> None:

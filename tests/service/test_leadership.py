@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from service.adapters.memory_store import MemoryStore
 from service.leadership import BELIEF, PATIENCE, Leader
+=======
+import subprocess
+import sys
+
+from service.adapters.memory import MemoryStore
+from service.leadership import BELIEF, NAME, PATIENCE, Leader
+>>>>>>> f95b136 (Hit every program at random moments in one sweep, and count rounds across restarts)
 
 
 class Watch:
@@ -68,3 +76,15 @@ def test_of_two_that_wait_for_a_dead_one_one_follows() -> None:
     beat(1, watch, dead, one, two)
     beat(PATIENCE + 1, watch, one, two)
     assert (one.leads, two.leads) == (True, False)
+
+
+def test_one_that_is_seen_to_be_dead_is_followed_at_once() -> None:
+    """A process of this machine that has ended will not act again; nobody waits for its beat."""
+    store, watch = MemoryStore(), Watch()
+    said = "from service.processes import name_of_this; print(name_of_this())"
+    asked = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    store.take_lease(NAME, holder=f"{asked.stdout.strip()}:0", after=None)
+    second = Leader(store, watch=watch)
+    second.renew()
+    second.renew()
+    assert second.leads

@@ -93,3 +93,22 @@ def test_a_killed_supervisors_child_is_asked_to_end(supervisor) -> None:
     processes.end(lambda: processes.marked("MARK", mark), grace=0.1)
     assert ends(daemon)
     assert processes.marked("MARK", mark) == []
+
+
+def test_a_name_tells_whether_its_process_is_dead() -> None:
+    """A zombie is; who has its process id later is another one; and nobody knows of other machines."""
+    ours = processes.name_of_this()
+    kernel, pid, _ = ours.split(":")
+    said = [sys.executable, "-c", "from service.processes import name_of_this; print(name_of_this(), flush=True)"]
+    with subprocess.Popen(said, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        theirs = child.stdout.readline().strip()
+        assert ends(psutil.Process(child.pid))
+        assert child.returncode is None, "it is a zombie"
+        assert processes.is_dead(theirs)
+    assert processes.is_dead(theirs)
+    assert not processes.is_dead(ours)
+    assert not processes.is_dead(f"{ours}:part")
+    assert processes.is_dead(f"{kernel}:{pid}:0")
+    assert not processes.is_dead(f"elsewhere:{pid}:0")
+    assert not processes.is_dead("1b5f9f7f0f3a4d21"), "of an earlier version of the service"
