@@ -105,6 +105,8 @@ def _ray(settings: Settings) -> Program:
         environment={
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(settings.ray_token_path),
+            # Its GCS keeps everything in memory: once that is dead, nothing is won by the 60 s that Ray waits for it.
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all ports on loopback, as Ray does by itself on those systems
             "TMPDIR": str(folder),
         },
