@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from service.adapters.memory_store import MemoryStore
-from service.leadership import BELIEF, PATIENCE, Leader
-=======
 import subprocess
 import sys
 
-from service.adapters.memory import MemoryStore
+from service.adapters.memory_store import MemoryStore
 from service.leadership import BELIEF, NAME, PATIENCE, Leader
->>>>>>> f95b136 (Hit every program at random moments in one sweep, and count rounds across restarts)
 
 
 class Watch:
