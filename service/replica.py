@@ -38,7 +38,8 @@ def build(arguments: Mapping[str, str]) -> Any:
     def app() -> FastAPI:
         settle_libraries()
         settings = Settings.from_environment()
-        return create_replica(SqlStore(settings.database_url), settings=settings, secret=secret, workers=workers)
+        store = SqlStore(settings.database_url, sweeps_root=settings.sweeps_root)
+        return create_replica(store, settings=settings, secret=secret, workers=workers)
 
     return serve.deployment(name="Replica")(serve.ingress(app)()).bind()
 

@@ -30,6 +30,7 @@ from service.adapters import (
 )
 from service.adapters.sql_census import census
 from service.adapters.sql_engine import make_engine, reading, writing
+from service.adapters.sql_places import set_root
 from service.adapters.sql_tables import claims, events, measurements, model_versions, sweeps, trials
 from service.domain import (
     Event,
@@ -53,13 +54,18 @@ class SqlStore:
     A commit survives the death of any process; with SQLite, the newest commits may be lost when the machine itself
     loses power (synchronous=NORMAL).
 
+    Args:
+        url: of the database.
+        sweeps_root: the folder of the sweeps: paths below it are kept relative to it, so that it may be moved.
+
     Raises:
         ValueError: the URL is no URL, or names a SQLite database in memory, which each thread would have of its own.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, sweeps_root: Path | None = None) -> None:
         try:
             self._engine = make_engine(make_url(url))
+            set_root(self._engine, sweeps_root)
         except ArgumentError as error:
             raise ValueError("a database needs a URL such as sqlite:////path/to/file.db") from error
 

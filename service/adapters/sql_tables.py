@@ -24,7 +24,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from service.domain import Exploit, SweepState, TrialState, as_data
+from service.adapters.sql_places import EventData, Exploits, Place
+from service.domain import SweepState, TrialState
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -67,21 +68,6 @@ class Numbers(TypeDecorator[tuple[float, ...]]):
     def process_result_value(self, value: Any, dialect: Dialect) -> tuple[float, ...] | None:  # noqa: ARG002
         """What comes from the database."""
         return None if value is None else tuple(value)
-
-
-class Exploits(TypeDecorator[tuple[Exploit, ...]]):
-    """Exploits as a JSON list."""
-
-    impl = JSON
-    cache_ok = True
-
-    def process_bind_param(self, value: tuple[Exploit, ...] | None, dialect: Dialect) -> Any:  # noqa: ARG002
-        """What goes to the database."""
-        return [as_data(exploit) for exploit in value or ()]
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[Exploit, ...]:  # noqa: ARG002
-        """What comes from it."""
-        return tuple(Exploit(**exploit) for exploit in value)
 
 
 def _state(kind: type[StrEnum]) -> Enum:
@@ -155,7 +141,7 @@ trials = Table(
     Column("values", Numbers),
     Column("value", Double),  # the first of `values` of a completed trial, to sort by
     Column("step", Integer, nullable=False),
-    Column("checkpoint", Text),
+    Column("checkpoint", Place),
     Column("created_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     UniqueConstraint("sweep_id", "number"),
@@ -179,7 +165,7 @@ events = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("at", UtcDateTime, nullable=False),
     Column("kind", String(16), nullable=False),
-    Column("data", JSON, nullable=False),
+    Column("data", EventData, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -191,7 +177,7 @@ model_versions = Table(
     Column("sweep_id", Name(64), ForeignKey("sweeps.id"), nullable=False),
     Column("trial_id", Name(64), ForeignKey("trials.id"), nullable=False),
     Column("value", Double, nullable=False),
-    Column("path", Text, nullable=False),
+    Column("path", Place, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     UniqueConstraint("name", "trial_id"),
 )

@@ -51,7 +51,7 @@ def serve(settings: Settings) -> None:
     with _listen(settings) as listening:
         settings.home.mkdir(parents=True, exist_ok=True)
         with (
-            closing(SqlStore(settings.database_url)) as store,
+            closing(SqlStore(settings.database_url, sweeps_root=settings.sweeps_root)) as store,
             closing(_ray(settings)) as launcher,
             closing(_head(settings)) as head,
         ):

@@ -29,7 +29,7 @@ def main() -> int:
     logs.configure(as_json=settings.json_logs, stream=sys.stdout, text="%(asctime)s %(message)s", traceparent=trace)
     logging.captureWarnings(capture=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    store = SqlStore(settings.database_url)
+    store = SqlStore(settings.database_url, sweeps_root=settings.sweeps_root)
     clock = SteadyClock()
     await_version(sys.argv[1], store=store, clock=clock)
     ray.init(logging_level=logging.WARNING, log_to_driver=True)

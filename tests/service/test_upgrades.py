@@ -28,6 +28,21 @@ STATES = {"waiting": ("queued", 0), "starting": ("queued", 1), "running": ("runn
 """Of the sweeps, and how many drivers each has had. Before 0007 one whose driver started was still queued."""
 
 
+EXPLOIT = {
+    "trial_id": "running-0002",
+    "step": 7,
+    "source": "running-0000",
+    "before": {"x": 1},
+    "point": {"x": 2},
+    "checkpoint": "/elsewhere/checkpoint-000007",
+}
+EVENTS: Mapping[str, Any] = {
+    "progress": {"done": 1},
+    "trial": {"id": "done-0000", "checkpoint": "/there/sweeps/done/trials/done-0000/checkpoint-000007"},
+    "model": {"version": 1, "path": "/there/sweeps/done/trials/done-0000/checkpoint-000007/model"},
+}
+
+
 def rows(table: str) -> Iterator[dict[str, Any]]:
     """What is in a table, with every column that it ever had; those of its time are taken."""
     times = {"at": AT, "created_at": AT, "started_at": AT, "finished_at": AT, "moved_at": AT, "running_since": AT}
@@ -55,22 +70,30 @@ def rows(table: str) -> Iterator[dict[str, Any]]:
                         "values": [0.5],
                         "value": 0.5,
                         "step": 7,
-                        "checkpoint": "/there",
+                        "checkpoint": f"/there/sweeps/{sweep_id}/trials/{sweep_id}-{number:04}/checkpoint-000007",
                         "point": {"x": [1, None]},
                     }
-                    yield {**times, **identity, **found, "state": state, "reason": "", "exploits": []}
+                    exploits = [EXPLOIT] if number == 2 else []
+                    yield {**times, **identity, **found, "state": state, "reason": "", "exploits": exploits}
         case "measurements":
             for trial in rows("trials"):
                 yield {"trial_id": trial["id"], "step": 7, "at": AT, "metrics": {"validation/accuracy": 0.5}}
         case "events":
             for sweep_id in STATES:
-                for number in (1, 2, 3):
-                    yield {"sweep_id": sweep_id, "number": number, "at": AT, "kind": "progress", "data": {"done": 1}}
+                for number, (kind, data) in enumerate(EVENTS.items(), 1):
+                    yield {"sweep_id": sweep_id, "number": number, "at": AT, "kind": kind, "data": data}
         case "model_versions":
             for version in (1, 2):
                 sweep_id = ("running", "done")[version - 1]
                 of = {"sweep_id": sweep_id, "trial_id": f"{sweep_id}-0000"}
-                yield {**times, **of, "name": "digits", "version": version, "value": 0.5, "path": "/there/model"}
+                yield {
+                    **times,
+                    **of,
+                    "name": "digits",
+                    "version": version,
+                    "value": 0.5,
+                    "path": f"/there/sweeps/{sweep_id}/model",
+                }
         case "api_keys":
             key = {
                 "id": "key1",
@@ -117,7 +140,7 @@ def _old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[s
             url = request.getfixturevalue("postgres").database()
         else:
             url = f"sqlite:///{tmp_path}/{revision}.db"
-        store = SqlStore(url)
+        store = SqlStore(url, sweeps_root=tmp_path / "sweeps")
         made.append(store)
         with store._write() as connection:
             migrations.upgrade(connection, to=revision)
@@ -163,6 +186,17 @@ def test_an_upgrade_keeps_every_row_and_makes_the_tables_of_the_code(
             if table == "sweeps" and number < 7 and was["id"] == "starting":
                 allowed.add("state")
                 assert now["state"] == "starting"
+            if number < 11:  # what was below the folder of the row's own sweep is relative now
+                allowed |= changed & {"checkpoint", "path", "data"}
+                if table in ("trials", "model_versions"):
+                    assert changed & {"checkpoint", "path"}
+                for name in allowed & {"checkpoint", "path"}:
+                    assert now[name] == was[name].removeprefix("/there/sweeps/")
+                if table == "events" and was["sweep_id"] == "done" and was["kind"] != "progress":
+                    assert changed == {"data"}
+                if "data" in changed:
+                    place = "path" if was["kind"] == "model" else "checkpoint"
+                    assert now["data"] == {**was["data"], place: was["data"][place].removeprefix("/there/sweeps/")}
             assert changed == allowed, (table, was)
     for sweep in after["sweeps"]:
         assert sweep["family"] == "narrow_resnet"
@@ -218,7 +252,9 @@ def test_a_driver_older_than_the_database_waits_too(old: Callable[[str], SqlStor
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_the_service_goes_on_with_an_upgraded_database(old: Callable[[str], SqlStore], revision: str) -> None:
+def test_the_service_goes_on_with_an_upgraded_database(
+    old: Callable[[str], SqlStore], revision: str, tmp_path: Path
+) -> None:
     """It reads all of it, and its sweeps, trials and models go on."""
     store = old(revision)
     store.migrate()
@@ -231,6 +267,10 @@ def test_the_service_goes_on_with_an_upgraded_database(old: Callable[[str], SqlS
     assert [trial.state for trial in trials] == [TrialState.COMPLETED, TrialState.PRUNED, TrialState.RUNNING]
     assert [one.step for one in store.measurements("running")] == [7, 7, 7]
     assert store.champion("digits").version == (2 if number < 6 else 1)
+    if number < 11:
+        assert trials[0].checkpoint == f"{tmp_path}/sweeps/running/trials/running-0000/checkpoint-000007"
+        assert store.model_versions("digits")[-1].path == f"{tmp_path}/sweeps/running/model"
+        assert store.events("done")[1].data["checkpoint"] == store.trial("done-0000").checkpoint
     assert store.census().gpus == pytest.approx(0.5)
     assert (SqlAccess(store.engine).key("key1") is None) == (number < 2)
     assert store.add_measurement(Measurement(trial_id="running-0002", step=8, at=AT, metrics={}), checkpoint="/new")

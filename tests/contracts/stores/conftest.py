@@ -23,6 +23,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         url = request.getfixturevalue("postgres").migrated()
     else:
         url = f"sqlite:///{tmp_path}/store.db"
-    with closing(SqlStore(url)) as opened:
+    with closing(SqlStore(url, sweeps_root=tmp_path / "sweeps")) as opened:
         opened.migrate()
         yield opened
