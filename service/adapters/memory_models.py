@@ -52,9 +52,11 @@ class MemoryModels:
         """A version is of this trial."""
         return any(one.trial_id == trial_id for versions in self._versions.values() for one in versions)
 
-    def add(self, version: ModelVersion) -> None:
-        """Keeps one more version, which is not the champion yet."""
-        self._versions.setdefault(version.name, []).append(version)
+    def add(self, name: str, **version: Any) -> ModelVersion:
+        """Keeps one more version, under the number after the newest one's. It is not the champion yet."""
+        known = self._versions.setdefault(name, [])
+        known.append(ModelVersion(name=name, version=known[-1].version + 1 if known else 1, **version))
+        return known[-1]
 
     def promote(self, version: ModelVersion, **promotion: Any) -> Promotion:
         """Makes the version its model's champion."""

@@ -11,6 +11,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
+from service.adapters.memory_census import census
+from service.adapters.memory_measurements import MemoryMeasurements
 from service.adapters.memory_models import MemoryModels
 from service.adapters.through_json import through_json
 from service.domain import (
@@ -37,7 +39,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._sweeps: dict[str, Sweep] = {}
         self._trials: dict[str, Trial] = {}
-        self._measurements: dict[tuple[str, int], Measurement] = {}
+        self._measurements = MemoryMeasurements()
         self._events: dict[str, list[Event]] = {}
         self._models = MemoryModels()
         self._claims: dict[str, Claim] = {}
@@ -125,7 +127,7 @@ class MemoryStore:
             self.sweep(sweep_id)
             gone = {trial.id for trial in self.trials(sweep_id)}
             self._trials = {key: one for key, one in self._trials.items() if key not in gone}
-            self._measurements = {key: one for key, one in self._measurements.items() if key[0] not in gone}
+            self._measurements.forget(gone)
             self._models.forget(sweep_id)
             self._claims = {key: one for key, one in self._claims.items() if one.sweep_id != sweep_id}
             del self._sweeps[sweep_id], self._events[sweep_id]
@@ -198,15 +200,13 @@ class MemoryStore:
 
     def add_measurement(self, measurement: Measurement, *, checkpoint: str | None = None) -> bool:
         with self._lock:
-            trial, measurement = self.trial(measurement.trial_id), through_json(measurement)
-            new = (trial.id, measurement.step) not in self._measurements
+            trial, new = self.trial(measurement.trial_id), self._measurements.add(measurement)
             self._trials[trial.id] = replace(
                 trial,
                 step=max(trial.step, measurement.step) if new else trial.step,
                 checkpoint=trial.checkpoint if checkpoint is None or trial.over else checkpoint,
             )
             if new:
-                self._measurements[trial.id, measurement.step] = measurement
                 data = {"trial_id": trial.id, "step": measurement.step, "metrics": measurement.metrics}
                 self._append(trial.sweep_id, "measurement", data, measurement.at)
             return new
@@ -261,20 +261,16 @@ class MemoryStore:
     ) -> list[Measurement]:
         with self._lock:
             place = (self.trial(after[0]).number, after[1]) if after is not None else (-1, 0)
-            numbers = {trial.id: trial.number for trial in self.trials(sweep_id)}
+            trials = self.trials(sweep_id)
             if trial_id is not None:
                 self.trial(trial_id)
-                numbers = {name: number for name, number in numbers.items() if name == trial_id}
-            found = [through_json(one) for one in self._measurements.values() if one.trial_id in numbers]
-            found = [one for one in found if (numbers[one.trial_id], one.step) > place]
-            return sorted(found, key=lambda one: (numbers[one.trial_id], one.step))[:limit]
+                trials = [trial for trial in trials if trial.id == trial_id]
+            return self._measurements.of(trials, after=place)[:limit]
 
     def curves(self, sweep_id: str, trial_ids: Sequence[str], *, points: int | None = None) -> list[Measurement]:
         with self._lock:
-            found = [one for one in self.measurements(sweep_id) if one.trial_id in trial_ids]
-            last = {name: self._trials[name].step for name in trial_ids if name in self._trials}
-            stride = {name: math.ceil(step / points) if points is not None else 1 for name, step in last.items()}
-            return [one for one in found if (last[one.trial_id] - one.step) % stride[one.trial_id] == 0]
+            trials = [trial for trial in self.trials(sweep_id) if trial.id in trial_ids]
+            return self._measurements.curves(trials, points=points)
 
     def add_model_version(
         self,
@@ -290,8 +286,7 @@ class MemoryStore:
         with self._lock:
             self.sweep(sweep_id)
             trial = self.trial(trial_id)
-            known = self._models.versions(name)
-            for version in known:
+            for version in self._models.versions(name):
                 if version.trial_id == trial_id:
                     return version
             if trial.weights == "removed":
@@ -299,17 +294,7 @@ class MemoryStore:
             promoted = len(self._models.promotions(name))
             if after not in (None, promoted):
                 raise Conflict(f"model {name} is at promotion {promoted}, not {after}")
-            newest = known[-1].version if known else 0
-            added = ModelVersion(
-                name=name,
-                version=newest + 1,
-                sweep_id=sweep_id,
-                trial_id=trial_id,
-                value=value,
-                path=path,
-                created_at=at,
-            )
-            self._models.add(added)
+            added = self._models.add(name, sweep_id=sweep_id, trial_id=trial_id, value=value, path=path, created_at=at)
             self._promoted(added, kind="registered", at=at)
             return added
 
@@ -380,15 +365,7 @@ class MemoryStore:
 
     def census(self) -> Census:
         with self._lock:
-            running = Counter(trial.sweep_id for trial in self._trials.values() if not trial.state.final)
-            queued = [one.created_at for one in self._sweeps.values() if one.state is SweepState.QUEUED]
-            return Census(
-                sweeps=Counter(sweep.state for sweep in self._sweeps.values()),
-                trials=Counter(trial.state for trial in self._trials.values()),
-                queued_since=min(queued, default=None),
-                untracked=sum(sweep.last_event - sweep.tracked for sweep in self._sweeps.values()),
-                gpus=sum(self._sweeps[one].spec["resources"]["gpus"] * count for one, count in running.items()),
-            )
+            return census(self._sweeps, self._trials)
 
     def _promoted(self, version: ModelVersion, **promotion: Any) -> Promotion:
         promoted = self._models.promote(version, **promotion)

@@ -29,6 +29,13 @@ def sweep(connection: Connection, sweep_id: str, *, lock: bool = False) -> Sweep
     return Sweep(**row)
 
 
+def lock_sweep_of(connection: Connection, trial_id: str) -> None:
+    """Holds everybody else off the trial, by the row of its sweep."""
+    of_trial = select(trials.c.sweep_id).where(trials.c.id == trial_id).scalar_subquery()
+    if connection.scalar(select(sweeps.c.id).where(sweeps.c.id == of_trial).with_for_update()) is None:
+        raise NotFound(f"there is no trial {trial_id!r}")
+
+
 def list_sweeps(
     connection: Connection,
     *,

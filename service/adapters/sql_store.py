@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError
 from service.adapters import (
     migrations,
     sql_checkpoints,
+    sql_claims,
     sql_events,
     sql_leases,
     sql_measurements,
@@ -117,18 +118,8 @@ class SqlStore:
             )
 
     def claim(self, claim: Claim, *, expired_before: datetime) -> Claim:
-        query = select(claims).where(claims.c.key == claim.key)
         with self._write() as connection:
-            connection.execute(delete(claims).where(claims.c.at < expired_before))
-            found = connection.execute(query).mappings().one_or_none()
-            if found is None:
-                try:
-                    with connection.begin_nested():
-                        row = {field.name: getattr(claim, field.name) for field in fields(claim)}
-                        connection.execute(insert(claims).values(row))
-                except IntegrityError:  # somebody else's came between
-                    found = connection.execute(query).mappings().one()
-            return claim if found is None else Claim(**found)
+            return sql_claims.claim(connection, claim, expired_before=expired_before)
 
     def sweep(self, sweep_id: str) -> Sweep:
         with self._read() as connection:
@@ -258,7 +249,7 @@ class SqlStore:
 
     def forget_checkpoint(self, trial_id: str) -> bool:
         with self._write() as connection:
-            _lock_sweep_of(connection, trial_id)
+            sql_reading.lock_sweep_of(connection, trial_id)
             trial = sql_reading.trial(connection, trial_id)
             if trial.over and trial.weights == "kept" and not sql_checkpoints.needed(connection, trial_id):
                 connection.execute(update(trials).where(trials.c.id == trial_id).values(checkpoint=""))
@@ -275,7 +266,7 @@ class SqlStore:
         values: tuple[float, ...] | None = None,
     ) -> Trial:
         with self._write() as connection:
-            _lock_sweep_of(connection, trial_id)
+            sql_reading.lock_sweep_of(connection, trial_id)
             ended = sql_reading.trial(connection, trial_id).to(state, at=at, reason=reason, values=values)
             connection.execute(update(trials).where(trials.c.id == trial_id).values(_trial_row(ended)))
             sql_events.append(connection, ended.sweep_id, "trial", as_data(ended), at)
@@ -394,14 +385,6 @@ class SqlStore:
 
     def _write(self) -> AbstractContextManager[Connection]:
         return writing(self._engine)
-
-
-def _lock_sweep_of(connection: Connection, trial_id: str) -> str:
-    of_trial = select(trials.c.sweep_id).where(trials.c.id == trial_id).scalar_subquery()
-    sweep_id = connection.scalar(select(sweeps.c.id).where(sweeps.c.id == of_trial).with_for_update())
-    if sweep_id is None:
-        raise NotFound(f"there is no trial {trial_id!r}")
-    return str(sweep_id)
 
 
 def _row(sweep: Sweep) -> dict[str, Any]:
