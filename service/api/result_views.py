@@ -78,4 +78,6 @@ class Curves(Page):
     """A page of learning curves, by trial number."""
 
     metrics: list[str]
+    unmeasured: list[str]
+    """Those of `metrics` that no trial of this page has reported; all of them while nothing is measured yet."""
     curves: list[Curve]

@@ -123,6 +123,8 @@ def curves(
     with connect(url) as client:
         found = client.curves(sweep_id, metrics=metric or (), trials=trial or (), states=state or (), points=points)
     show_answer(found, tables.curves(found), as_json=as_json)
+    if not as_json and not any(curve["steps"] for curve in found):
+        say("nothing has been measured yet")
 
 
 @app.command()

@@ -32,6 +32,13 @@ def test_curves_are_drawn_in_lines(service: Any, run: Any) -> None:
     assert (status, "none of these trials reports 'accuracy'" in err) == (1, True)
 
 
+def test_curves_of_nothing_say_so(service: Any, run: Any) -> None:
+    """An empty table alone could mean anything."""
+    sweep = service.running()
+    assert run("curves", sweep.id)[1].splitlines()[-1] == "nothing has been measured yet"
+    assert json.loads(run("curves", sweep.id, "--json")[1]) == []
+
+
 def test_importance_is_told_with_what_it_rests_on(service: Any, run: Any) -> None:
     """Shares, largest first, and the number of points; too few are one clear line."""
     sweep = service.running(search={"trials": 20})

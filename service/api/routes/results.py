@@ -11,15 +11,17 @@ from service.api.pages import Limit, PageToken, page, place
 from service.api.parts import Here
 from service.api.result_views import Curve, Curves, Importance, Leaderboard, Pareto, PointView
 from service.api.versions import VERSIONED, Versioned
-from service.domain import Measurement, TrialState
+from service.domain import Measurement, Sweep, TrialState
 from service.errors import Conflict, NotFound
 from service.leaderboards import place_of
 from service.points import Known
 from service.spec import SweepSpec
 from trainables.config import nearest
+from trainables.reported import REPORTED
 
 router = APIRouter(prefix="/v1/sweeps/{sweep_id}", tags=["sweeps"])
 _PLACE = (int, float, int)
+_FOR_TASKS = ("validation/", "test/")
 
 
 @router.get("/leaderboard", responses=VERSIONED)
@@ -127,10 +129,12 @@ def get_curves(
     measured: dict[str, list[Measurement]] = {one.id: [] for one in shown}
     for measurement in here.store.curves(sweep_id, list(measured), points=points):
         measured[measurement.trial_id].append(measurement)
+    reported = {name for found in measured.values() for one in found for name in one.metrics}
     if after is None:  # later pages are those of metrics that somebody has
-        _check(metrics, {name for found in measured.values() for one in found for name in one.metrics})
+        _check(metrics, reported, sweep)
     return Curves(
         metrics=metrics,
+        unmeasured=[name for name in metrics if name not in reported],
         curves=[
             Curve(
                 trial_id=one.id,
@@ -145,14 +149,19 @@ def get_curves(
     )
 
 
-def _check(metrics: list[str], reported: set[str]) -> None:
+def _check(metrics: list[str], reported: set[str], sweep: Sweep) -> None:
+    if reported:
+        wrong, known, who = [name for name in metrics if name not in reported], reported, "none of these trials reports"
+    elif wrong := [name for name in metrics if "/" not in name or name.startswith(_FOR_TASKS)]:
+        # Nothing is measured yet. What is reported of the training and of a family's weights is seen then; the task's
+        # measures, and the names without a slash, are known now.
+        spec = SweepSpec.from_dict(sweep.spec)
+        tasks = {type(spec.trial(point).data.task) for point in spec.space.corners()}
+        known = {*REPORTED, *(f"{split}{one}" for split in _FOR_TASKS for task in tasks for one in task.METRICS)}
+        wrong, who = [name for name in wrong if name not in known], f"no trial of sweep {sweep.id} will report"
     faults = [
-        {
-            "loc": ("query", "metric", i),
-            "msg": f"none of these trials reports {name!r}; {nearest(name, sorted(reported))}",
-        }
-        for i, name in enumerate(metrics)
-        if reported and name not in reported
+        {"loc": ("query", "metric", metrics.index(name)), "msg": f"{who} {name!r}; {nearest(name, sorted(known))}"}
+        for name in wrong
     ]
     if faults:
         raise RequestValidationError(faults)

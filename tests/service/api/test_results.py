@@ -87,6 +87,38 @@ def test_curves_that_cannot_be_are_refused(service: Any, query: dict[str, Any], 
     assert detail in answer.json()["detail"]
 
 
+def test_what_is_not_measured_yet_is_said(service: Any) -> None:
+    """A sweep that has only just begun: its metrics are answered as unmeasured; those of a family are not known yet."""
+    sweep = service.running()
+    url = f"/v1/sweeps/{sweep.id}/curves"
+    asked = ["validation/accuracy", "test/loss", "seconds", "train/loss", "angle/largest"]
+    answer = service.http.get(url, params={"metric": asked}).json()
+    assert (answer["unmeasured"], answer["curves"]) == (asked, [])
+    service.trial(sweep, 0)
+    assert service.http.get(url).json()["unmeasured"] == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "nearest"),
+    [
+        ("validation/acuracy", "validation/accuracy"),
+        ("test/los", "test/loss"),
+        ("secnds", "seconds"),
+        ("validation/dice", None),
+    ],
+)
+def test_what_will_never_be_measured_is_refused_before_anything_is(
+    service: Any, metric: str, nearest: str | None
+) -> None:
+    """The measures of the sweep's task are known, and so is what every training reports."""
+    sweep = service.running()
+    answer = service.http.get(f"/v1/sweeps/{sweep.id}/curves", params={"metric": ["train/loss", metric]})
+    assert answer.status_code == 422
+    assert f"no trial of sweep {sweep.id} will report '{metric}'" in answer.json()["detail"]
+    assert nearest is None or f"did you mean '{nearest}'?" in answer.json()["detail"]
+    assert answer.json()["errors"][0]["pointer"] == "/query/metric/1"
+
+
 def test_a_trial_of_another_sweep_has_no_curve_here(service: Any) -> None:
     """As one that is not there."""
     other = service.trial(service.running(), 0)
