@@ -1,11 +1,12 @@
-"""What in the database needs a trial's checkpoint. See `sql_store`."""
+"""Trials' checkpoints in the database: what needs one, and that it was removed. See `sql_store`."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 
-from sqlalchemy import Connection, Text, cast, select
+from sqlalchemy import Connection, Text, cast, select, update
 
+from service.adapters import sql_reading
 from service.adapters.sql_tables import model_versions, sweeps, trials
 from service.domain import Sweep, SweepState, Trial
 from service.errors import Conflict
@@ -14,19 +15,18 @@ _SWEEP = [sweeps.c[field.name] for field in fields(Sweep)]
 _TRIAL = [trials.c[field.name] for field in fields(Trial)]
 
 
-def needed(connection: Connection, trial_id: str) -> bool:
-    """A model version is of the trial, or a sweep that is not being deleted starts from it.
+def forget(connection: Connection, trial_id: str) -> bool:
+    """As `ports.Store.forget_checkpoint`, within a transaction.
 
-    The caller holds the row of the trial's own sweep, for which `check_starts` waits: no other sweep can come to start
-    from it in the same moment.
+    It holds the row of the trial's own sweep, for which `check_starts` waits: no other sweep can come to start from the
+    trial in the same moment.
     """
-    if connection.scalar(select(model_versions.c.version).where(model_versions.c.trial_id == trial_id).limit(1)):
+    sql_reading.lock_sweep_of(connection, trial_id)
+    trial = sql_reading.trial(connection, trial_id)
+    if trial.over and trial.weights == "kept" and not _needed(connection, trial_id):
+        connection.execute(update(trials).where(trials.c.id == trial_id).values(checkpoint=""))
         return True
-    naming = select(*_SWEEP).where(
-        cast(sweeps.c.spec, Text).contains(f"trial:{trial_id}", autoescape=True),
-        sweeps.c.state != SweepState.DELETING,
-    )
-    return any(trial_id in Sweep(**row).starts_from for row in connection.execute(naming).mappings())
+    return trial.weights == "removed"
 
 
 def check_starts(connection: Connection, sweep: Sweep) -> None:
@@ -39,3 +39,14 @@ def check_starts(connection: Connection, sweep: Sweep) -> None:
     removed = select(*_TRIAL).where(named, trials.c.checkpoint == "").order_by(trials.c.id)
     for row in connection.execute(removed).mappings():
         raise Conflict(Trial(**row).no_weights)
+
+
+def _needed(connection: Connection, trial_id: str) -> bool:
+    """A model version is of the trial, or a sweep that is not being deleted starts from it."""
+    if connection.scalar(select(model_versions.c.version).where(model_versions.c.trial_id == trial_id).limit(1)):
+        return True
+    naming = select(*_SWEEP).where(
+        cast(sweeps.c.spec, Text).contains(f"trial:{trial_id}", autoescape=True),
+        sweeps.c.state != SweepState.DELETING,
+    )
+    return any(trial_id in Sweep(**row).starts_from for row in connection.execute(naming).mappings())

@@ -249,12 +249,7 @@ class SqlStore:
 
     def forget_checkpoint(self, trial_id: str) -> bool:
         with self._write() as connection:
-            sql_reading.lock_sweep_of(connection, trial_id)
-            trial = sql_reading.trial(connection, trial_id)
-            if trial.over and trial.weights == "kept" and not sql_checkpoints.needed(connection, trial_id):
-                connection.execute(update(trials).where(trials.c.id == trial_id).values(checkpoint=""))
-                return True
-            return trial.weights == "removed"
+            return sql_checkpoints.forget(connection, trial_id)
 
     def move_trial(
         self,
