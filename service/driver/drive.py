@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from service.adapters.optuna_search import Search
-from service.domain import Sweep, SweepState
+from service.domain import Sweep, SweepState, Trial, TrialState
 from service.driver.log import keep_log
 from service.driver.recorder import PAUSE_SECONDS, Recorder
 from service.driver.repeats import as_points
@@ -93,6 +93,7 @@ def _drive(sweep: Sweep, store: Store, settings: Settings, clock: Clock) -> Swee
     engine = Engine(run, spec.resources, prepare=lambda: _prepare(run, sweep, spec, settings, recorder, clock))
     end = _watch(engine, run, spec.stop.silence_limit_seconds, lambda: look(store, run, clock))
     recorder.close()
+    end = _honest(end, recorder.lost, lambda: store.trials(sweep_id, states=[TrialState.RUNNING]), clock)
     _draw(store, sweep_id, spec, settings.pictures(sweep_id))
     return _finish(store, run.sweep, end.state, end.reason, clock)
 
@@ -105,6 +106,16 @@ class End:
     reason: str = ""
     at_once: bool = True
     """Its running trials are not waited for; else each ends at its next report."""
+
+
+def _honest(end: End, lost: str, unfinished: Callable[[], Sequence[Trial]], clock: Clock) -> End:
+    """The end, with what the store refused; if that was the end of a trial, the sweep has failed and may be retried."""
+    if not lost:
+        return end
+    logger.warning("%s", lost)
+    reason = f"{end.reason}; {lost}" if end.reason else lost
+    failed = end.state is SweepState.COMPLETED and _insist(unfinished, clock)
+    return replace(end, state=SweepState.FAILED if failed else end.state, reason=reason)
 
 
 def _watch(engine: Engine, run: Run, silence: float | None, look: Callable[[], End | None]) -> End:

@@ -8,8 +8,8 @@ import pytest
 
 from service.adapters.manual_clock import ManualClock
 from service.adapters.memory_store import MemoryStore
-from service.domain import Sweep, SweepState
-from service.driver.drive import End, Superseded, _Changed, _finish, look
+from service.domain import Sweep, SweepState, Trial
+from service.driver.drive import End, Superseded, _Changed, _finish, _honest, look
 from service.driver.run import Run
 
 SPEC: dict[str, Any] = {"stop": {}}
@@ -75,6 +75,22 @@ def test_a_request_ends_it(request_: SweepState, end: End) -> None:
     world.move(request_)
     assert world.look() == end
     assert world.finish(end.state) is end.state
+
+
+@pytest.mark.parametrize(
+    ("end", "unfinished", "told"),
+    [
+        (End(SweepState.COMPLETED), False, End(SweepState.COMPLETED, "lost")),
+        (End(SweepState.COMPLETED), True, End(SweepState.FAILED, "lost")),
+        (End(SweepState.STOPPED, "stopped on request"), True, End(SweepState.STOPPED, "stopped on request; lost")),
+    ],
+)
+def test_what_the_store_refused_is_in_the_reason(end: End, unfinished: bool, told: End) -> None:
+    """A sweep with a trial that has not ended in the store is not completed."""
+    trial = Trial(id="s-0000", sweep_id="s", number=0, point={}, created_at=ManualClock().now())
+    left = [trial] if unfinished else []
+    assert _honest(end, "lost", lambda: left, ManualClock()) == told
+    assert _honest(end, "", lambda: left, ManualClock()) == end
 
 
 def test_the_time_budget_ends_it() -> None:

@@ -61,3 +61,5 @@ def test_a_write_that_can_never_succeed_is_given_up() -> None:
     recorder.close()
     assert store.trial("s-0000").state is TrialState.PRUNED
     assert store.events("s")[-1].data["what"] == "after"
+    why = "IllegalMove: trial s-0000 is pruned and cannot become stopped"
+    assert recorder.lost == f"the store refused a write with {why}; the log has all of it"
