@@ -176,7 +176,10 @@ def test_a_killed_driver_and_a_killed_worker_lose_nothing(lab: Lab) -> None:
 
 
 def test_a_node_is_lost_and_its_trial_goes_on_elsewhere(lab: Lab) -> None:
-    """SIGKILL to a second node's raylet and all of its workers, in the middle of a trial that runs there."""
+    """SIGKILL to a second node's raylet and all of its workers, in the middle of a trial that runs there.
+
+    Of three trials at a time two are on the first node, which has two cores.
+    """
     ray_start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
     address = ["--address", lab.environment["RAY_ADDRESS"], "--num-cpus", "1", "--object-store-memory", "100000000"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -187,11 +190,11 @@ def test_a_node_is_lost_and_its_trial_goes_on_elsewhere(lab: Lab) -> None:
 
     try:
         lab.submit(
-            fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 40},
-            search={"trials": 4},
+            fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 100},
+            search={"trials": 3},
         )
         driver = lab.drive()
-        lab.until(lambda: bool(workers_there()) and len(lab.measured()) >= 6)
+        lab.until(lambda: bool(workers_there()) and len({trial for trial, _ in lab.measured()}) == 3)
     finally:
         family = [node, *node.children(recursive=True)]
         for process in family:
@@ -201,8 +204,8 @@ def test_a_node_is_lost_and_its_trial_goes_on_elsewhere(lab: Lab) -> None:
     assert driver.wait(timeout=240) == 0, lab.log.read_text()
     assert "lost its worker" in lab.log.read_text()
     trials = lab.store.trials(SWEEP)
-    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 4, lab.log.read_text()
-    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 41)]
+    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 3, lab.log.read_text()
+    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 101)]
 
 
 def test_a_worker_that_hangs_is_replaced(lab: Lab) -> None:
