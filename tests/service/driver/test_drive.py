@@ -55,7 +55,7 @@ class Lab:
 
     def __init__(self, home: Path, address: str, head: psutil.Process) -> None:
         self.settings = Settings(home=home)
-        self.store = SqlStore(self.settings.database_url)
+        self.store = SqlStore(self.settings.database_url, sweeps_root=self.settings.sweeps_root)
         self.store.migrate()
         self.head = head
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SWEEPSERVE_")}
