@@ -33,6 +33,7 @@ from service.adapters.sql_store import SqlStore
 from service.domain import Measurement, Sweep, SweepState, Trial, TrialState, as_data
 from service.driver.recorder import Recorder
 from service.driver.run import Run
+from service.keeping import expendable
 from service.leaderboards import Leaderboards
 from service.settings import Settings
 from service.spec import SweepSpec
@@ -102,7 +103,8 @@ def made_up(sweep_id: str, of: SweepSpec, count: int) -> tuple[list[Trial], list
             metrics = {"validation/accuracy": value - 0.1 / step, "validation/loss": 1 - value + 0.1 / step}
             metrics |= {f"metric/{i}": float(i) for i in range(14)}  # a trial reports about so many
             measurements.append(Measurement(trial_id=trial_id, step=step, at=created, metrics=metrics))
-    return trials, measurements
+    gone = {one.id for one in expendable(trials, of.to_dict())}  # a sweep removes these checkpoints as it goes
+    return [replace(one, checkpoint="") if one.id in gone else one for one in trials], measurements
 
 
 def keep(store: SqlStore, sweep: Sweep, trials: list[Trial], measurements: list[Measurement]) -> None:
@@ -214,16 +216,37 @@ def _rebuild(store: SqlStore, count: int, folder: Path) -> dict[str, Any]:
 
 
 def _functions(store: SqlStore) -> dict[str, Any]:
-    """The store's own answers, without HTTP; no leaderboard is remembered from one to the next."""
+    """The store's own answers, without HTTP; no leaderboard is remembered, but those after another trial."""
     return {
         "leaderboard, first 50": _timed(lambda: Leaderboards(store).page("large", limit=50)),
         "leaderboard, two objectives, first 50": _timed(lambda: Leaderboards(store).page("pareto", limit=50)),
         "leaderboard, four repeats, first 50": _timed(lambda: Leaderboards(store).page("repeats", limit=50)),
+        "leaderboard, two objectives, first 50, after another trial": _after_another(store, "pareto", (0.8, 0.2)),
+        "leaderboard, four repeats, first 50, after another trial": _after_another(store, "repeats", (0.8,)),
         "sweeps, first 100": _timed(lambda: store.sweeps(limit=100)),
         "count trials": _timed(lambda: store.count_trials("large")),
         "all trials": _timed(lambda: store.trials("large"), times=5),
         "all measurements": _timed(lambda: store.measurements("large"), times=3),
     }
+
+
+def _after_another(store: SqlStore, sweep_id: str, values: tuple[float, ...], *, times: int = 20) -> dict[str, Any]:
+    """The first page, each time with one more trial, the first of its point, completed since it was seen last."""
+    boards, samples = Leaderboards(store), []
+    boards.page(sweep_id, limit=50)
+    for _ in range(times):
+        last = store.trials(sweep_id)[-1]
+        trial = Trial(
+            id=f"{sweep_id}-{last.number + 4:04}",
+            sweep_id=sweep_id,
+            number=last.number + 4,
+            point=last.point,
+            created_at=datetime.now(UTC),
+        )
+        store.add_trial(trial)
+        store.move_trial(trial.id, TrialState.COMPLETED, at=datetime.now(UTC), values=values)
+        samples.append(once(lambda: boards.page(sweep_id, limit=50))[1])
+    return summary(samples)
 
 
 def _pictures(store: SqlStore, count: int, folder: Path) -> dict[str, Any]:
