@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainables.config import setting
 from trainables.data.cache import Make, cached
@@ -63,18 +65,29 @@ class Digits(DatasetConfig):
         starts = {"train": 0, "validation": self.train, "test": self.train + self.validation}
 
         def begin() -> Make:
-            from sklearn.datasets import load_digits  # takes a second, and only the first load needs it
-
-            digits = load_digits()
-            pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+            numbers, classes = _shipped()
+            pixels = np.rint(numbers * (255 / 16)).astype(np.uint8)
             shuffled = order(IMAGES, self.seed)
 
             def make(split: str, start: int, stop: int) -> Split:
                 chosen = shuffled[starts[split] + start : starts[split] + stop]
                 images = np.stack([self.preprocessing.fit(image) for image in pixels[chosen]])
-                return Split(images=images, targets=digits.target[chosen].astype(np.int64))
+                return Split(images=images, targets=classes[chosen])
 
             return make
 
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
         return cached(self, root, counts, begin, progress, spread)
+
+
+def _shipped() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Images [n, 8, 8] and classes [n], as `sklearn.datasets.load_digits` gives them; importing that takes a second.
+
+    Raises:
+        FileNotFoundError: scikit-learn is not installed, or keeps its digits elsewhere.
+    """
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise FileNotFoundError("need scikit-learn, which ships the digits, and found none")
+    table = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",", dtype=np.int64)
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
