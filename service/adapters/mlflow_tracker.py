@@ -34,8 +34,8 @@ from trainables.data.dataset import DatasetConfig
 
 logger = logging.getLogger(__name__)
 
-METRICS_A_CALL = 1000
-"""MLflow takes no more in one `log_batch`."""
+METRICS_A_CALL = 900
+"""MLflow takes no more than 1,000 metrics and tags in one `log_batch`."""
 PARAM_LENGTH = 6000
 """And no longer value of a parameter."""
 TAG_LENGTH = 5000
@@ -142,8 +142,7 @@ class MlflowTracker:
                         Metric(name, value, at, event.data["step"]) for name, value in event.data["metrics"].items()
                     ]
                 case "trial":
-                    self._log(runs, event.data["id"], metrics.pop(event.data["id"], []))
-                    self._show_trial(sweep, runs, event)
+                    self._show_trial(sweep, runs, event, metrics.pop(event.data["id"], []))
                 case "exploit":
                     metrics[event.data["trial_id"]] += _settings(event.data["point"], event.data["step"], event.at)
                     self._show_exploit(runs, event.data)
@@ -157,10 +156,13 @@ class MlflowTracker:
             runs.shown = events[-1].number
             self._client.set_tag(runs.parent, "sweepserve.event", str(runs.shown))
 
-    def _log(self, runs: Runs, trial_id: str, metrics: Sequence[Metric]) -> None:
+    def _log(self, runs: Runs, trial_id: str, metrics: Sequence[Metric], tags: Sequence[RunTag] = ()) -> None:
         if trial_id in runs.trials:  # else somebody removed the run for good
-            for start in range(0, len(metrics), METRICS_A_CALL):
-                self._client.log_batch(runs.trials[trial_id], metrics[start : start + METRICS_A_CALL])
+            run_id, last = runs.trials[trial_id], max(0, len(metrics) - 1) // METRICS_A_CALL * METRICS_A_CALL
+            for start in range(0, last, METRICS_A_CALL):
+                self._client.log_batch(run_id, metrics[start : start + METRICS_A_CALL])
+            if metrics or tags:
+                self._client.log_batch(run_id, metrics[last:], tags=tags)
 
     def _show_sweep(self, sweep: Sweep, runs: Runs, event: Event) -> None:
         if event.number == 1:
@@ -169,10 +171,10 @@ class MlflowTracker:
             parts = {part: getattr(spec, part).to_dict() for part in ("search", "stop", "resources")}
             settings = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
             data = spec.trial(spec.space.corners()[0]).data
-            self._describe(runs.parent, {**spec.fixed, **searched, **settings}, data)
+            self._describe(runs.parent, {**spec.fixed, **searched, **settings}, data, ())
             self._client.log_dict(runs.parent, dict(sweep.spec), "spec.json")
         state = SweepState(event.data["state"])
-        self._mark(runs.parent, state, event.data["reason"])
+        self._client.log_batch(runs.parent, tags=_state_tags(state, event.data["reason"]))
         if state.final:
             pictures = self._settings.pictures(sweep.id)
             if pictures.is_dir():
@@ -181,7 +183,15 @@ class MlflowTracker:
         elif state is SweepState.QUEUED and event.number > 1:  # it goes on after its end
             self._client.update_run(runs.parent, "RUNNING")
 
-    def _show_trial(self, sweep: Sweep, runs: Runs, event: Event) -> None:
+    def _show_trial(self, sweep: Sweep, runs: Runs, event: Event, metrics: Sequence[Metric]) -> None:
+        """In as few calls as may be: MLflow works for each on the cores that the trials have.
+
+        Args:
+            sweep: the trial's.
+            runs: those of the sweep.
+            event: of the kind `trial`.
+            metrics: what the trial measured before, and MLflow lacks.
+        """
         trial, state = event.data, TrialState(event.data["state"])
         repeat = trial.get("repeat", 0)
         first = str(trial["number"] - repeat)
@@ -200,28 +210,29 @@ class MlflowTracker:
             runs.trials[trial["id"]] = run.info.run_id
             if sweep.spec["search"].get("pbt") is not None:
                 self._log(runs, trial["id"], _settings(trial["point"], 0, event.at))
-        run_id = runs.trials[trial["id"]]
+        run_id, tags = runs.trials[trial["id"]], _state_tags(state, trial["reason"])
         if not state.final:
+            self._log(runs, trial["id"], metrics)
             spec = SweepSpec.from_dict(sweep.spec)
             exploits = trial.get("exploits")
             point = exploits[0]["before"] if exploits else trial["point"]  # MLflow takes no other value of a parameter
             config = spec.trial(point, repeat)
             repeated = {"train.seed": config.train.seed, "repeat": repeat} if spec.search.repeats > 1 else {}
-            self._describe(run_id, {**spec.fixed, **point, **repeated}, config.data)
+            self._describe(run_id, {**spec.fixed, **point, **repeated}, config.data, tags)
             if state is TrialState.RUNNING and trial["step"]:  # it goes on after its end
                 self._client.update_run(run_id, "RUNNING")
-        self._mark(run_id, state, trial["reason"])
+            return
+        values: list[Metric] = []
         if state is TrialState.COMPLETED:  # the value by which trials are compared: of the weights that were kept
             at, names = milliseconds(event.at), _objectives(sweep)
             values = [
                 Metric(name, number, at, trial["step"])
                 for name, number in zip(names, [trial["values"][0], *trial["values"]], strict=False)
             ]
-            self._client.log_batch(run_id, values)
-            if sweep.spec["search"].get("repeats", 1) > 1:
-                self._show_point(sweep, runs, first, values[0])
-        if state.final:
-            self._client.set_terminated(run_id, _RUN_STATUS[state], milliseconds(event.at))
+        self._log(runs, trial["id"], [*metrics, *values], tags)
+        if values and sweep.spec["search"].get("repeats", 1) > 1:
+            self._show_point(sweep, runs, first, values[0])
+        self._client.set_terminated(run_id, _RUN_STATUS[state], milliseconds(event.at))
 
     def _show_exploit(self, runs: Runs, exploit: Mapping[str, Any]) -> None:
         """As a tag; what it made of the settings are metrics."""
@@ -243,16 +254,16 @@ class MlflowTracker:
             at, step = newest.timestamp, len(values)
             self._client.log_batch(found[0].info.run_id, [Metric(name, one, at, step) for name, one in said.items()])
 
-    def _describe(self, run_id: str, params: Mapping[str, Any], data: DatasetConfig) -> None:
+    def _describe(self, run_id: str, params: Mapping[str, Any], data: DatasetConfig, tags: Sequence[RunTag]) -> None:
         given = [Param(name, _text(value)[:PARAM_LENGTH]) for name, value in params.items()]
-        self._client.log_batch(run_id, params=given)
+        self._client.log_batch(run_id, params=given, tags=tags)
         source = json.dumps(data.to_dict())
         dataset = Dataset(name=data.name, digest=data.digest, source_type="sweepserve", source=source)
         self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def _mark(self, run_id: str, state: SweepState | TrialState, reason: str) -> None:
-        tags = {"sweepserve.state": state.value, "sweepserve.reason": reason[:TAG_LENGTH]}
-        self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+def _state_tags(state: SweepState | TrialState, reason: str) -> list[RunTag]:
+    return [RunTag("sweepserve.state", state.value), RunTag("sweepserve.reason", reason[:TAG_LENGTH])]
 
 
 def _commit() -> str | None:
