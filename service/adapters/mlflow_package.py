@@ -18,7 +18,7 @@ from trainables.saved_model import load_model
 with warnings.catch_warnings(action="ignore"):  # MLflow warns here, of type hints in its own code
     from mlflow.pyfunc import save_model
 
-REQUIREMENTS = ("mlflow", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "scikit-learn", "torch")
+REQUIREMENTS = ("mlflow", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "torch")
 """What loads and runs a saved model, besides the code of `trainables` that goes with it."""
 
 

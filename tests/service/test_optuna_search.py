@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState as OptunaState
+from threadpoolctl import threadpool_info
 
+from service.adapters.optuna_samplers import calm
 from service.adapters.optuna_search import Search
 from service.domain import Measurement, Trial, TrialState
 from service.spec import SweepSpec
@@ -306,3 +308,12 @@ def test_thousands_of_trials_are_rebuilt_quickly() -> None:
     started = time.perf_counter()
     Search(spec, trials, measured).ask()
     assert time.perf_counter() - started < 10
+
+
+def test_a_gaussian_process_chooses_on_one_thread() -> None:
+    """More would wait for each other; afterwards everything has as many as before."""
+    before = [pool["num_threads"] for pool in threadpool_info()]
+    with calm(make_spec(sampler="gp", space={"train.learning_rate": SPACE["train.learning_rate"]}).search):
+        assert {pool["num_threads"] for pool in threadpool_info()} == {1}
+    with calm(make_spec(sampler="tpe").search):
+        assert [pool["num_threads"] for pool in threadpool_info()] == before
