@@ -26,6 +26,8 @@ RETOLD = ("cma-es", "nsga-ii")
 """Samplers with generations: what they make of a history depends on the order in which points were asked and told."""
 SEEN: Mapping[str, int] = {"tpe": 1000, "gp": 50}
 """Points that a sampler looks at, the newest ones; what it takes to choose grows with them, for gp with their cube."""
+CLIMBS = 5
+"""From where `gp` climbs its acquisition function once it does not see all points; before, from Optuna's 10 places."""
 BEST = 25
 """Points that it looks at besides, however old: the best of each objective. TPE never takes more for good ones."""
 
@@ -37,7 +39,10 @@ def sampler(search: Search, number: int) -> BaseSampler:
         case "tpe":
             return TPESampler(seed=seed)
         case "gp":
-            return GPSampler(seed=seed)
+            chosen = GPSampler(seed=seed)
+            if number > SEEN["gp"]:
+                chosen._n_local_search = CLIMBS  # Optuna has no argument for it
+            return chosen
         case "cma-es":
             return CmaEsSampler(seed=seed)
         case "nsga-ii":

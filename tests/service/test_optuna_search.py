@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.samplers import GPSampler
 from optuna.trial import TrialState as OptunaState
 from threadpoolctl import threadpool_info
 
-from service.adapters.optuna_samplers import calm
+from service.adapters.optuna_samplers import CLIMBS, SEEN, calm, sampler
 from service.adapters.optuna_search import Search
 from service.domain import Measurement, Trial, TrialState
 from service.spec import SweepSpec
@@ -317,3 +318,10 @@ def test_a_gaussian_process_chooses_on_one_thread() -> None:
         assert {pool["num_threads"] for pool in threadpool_info()} == {1}
     with calm(make_spec(sampler="tpe").search):
         assert [pool["num_threads"] for pool in threadpool_info()] == before
+
+
+def test_a_gaussian_process_climbs_less_once_it_does_not_see_all_points() -> None:
+    """By the setting that Optuna itself starts from: should that go, this says so."""
+    search = make_spec(sampler="gp", space={"train.learning_rate": SPACE["train.learning_rate"]}).search
+    climbs = [sampler(search, number)._n_local_search for number in (0, SEEN["gp"], SEEN["gp"] + 1)]  # type: ignore[attr-defined]
+    assert climbs == [GPSampler()._n_local_search] * 2 + [CLIMBS]
