@@ -11,7 +11,7 @@ import scipy.stats.qmc  # noqa: F401 - see below
 import torch._dynamo  # noqa: F401 - see below
 import uvicorn
 
-# PyTorch's compiler, by which a spec's networks are outlined, Optuna and SciPy are imported here, not by a first request
+# PyTorch's compiler, by which a spec's networks are outlined, Optuna and SciPy are imported here, not by a request
 # that needs them: that takes seconds, meets the imports of other threads halfway, and after an upgrade of the package
 # would bring code of another version into this process.
 import service.adapters.optuna_search  # noqa: F401
