@@ -26,8 +26,8 @@ RETOLD = ("cma-es", "nsga-ii")
 """Samplers with generations: what they make of a history depends on the order in which points were asked and told."""
 SEEN: Mapping[str, int] = {"tpe": 1000, "gp": 50}
 """Points that a sampler looks at, the newest ones; what it takes to choose grows with them, for gp with their cube."""
-CLIMBS = 5
-"""From where `gp` climbs its acquisition function once it does not see all points; before, from Optuna's 10 places."""
+CLIMBS, LONG = 5, 1000
+"""From so many places `gp` climbs its acquisition function beyond so many points; before, from Optuna's 10."""
 BEST = 25
 """Points that it looks at besides, however old: the best of each objective. TPE never takes more for good ones."""
 
@@ -40,7 +40,7 @@ def sampler(search: Search, number: int) -> BaseSampler:
             return TPESampler(seed=seed)
         case "gp":
             chosen = GPSampler(seed=seed)
-            if number > SEEN["gp"]:
+            if number > LONG:
                 chosen._n_local_search = CLIMBS  # Optuna has no argument for it
             return chosen
         case "cma-es":

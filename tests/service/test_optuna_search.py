@@ -14,7 +14,7 @@ from optuna.samplers import GPSampler
 from optuna.trial import TrialState as OptunaState
 from threadpoolctl import threadpool_info
 
-from service.adapters.optuna_samplers import CLIMBS, SEEN, calm, sampler
+from service.adapters.optuna_samplers import CLIMBS, LONG, calm, sampler
 from service.adapters.optuna_search import Search
 from service.domain import Measurement, Trial, TrialState
 from service.spec import SweepSpec
@@ -323,5 +323,5 @@ def test_a_gaussian_process_chooses_on_one_thread() -> None:
 def test_a_gaussian_process_climbs_less_once_it_does_not_see_all_points() -> None:
     """By the setting that Optuna itself starts from: should that go, this says so."""
     search = make_spec(sampler="gp", space={"train.learning_rate": SPACE["train.learning_rate"]}).search
-    climbs = [sampler(search, number)._n_local_search for number in (0, SEEN["gp"], SEEN["gp"] + 1)]  # type: ignore[attr-defined]
+    climbs = [sampler(search, number)._n_local_search for number in (0, LONG, LONG + 1)]  # type: ignore[attr-defined]
     assert climbs == [GPSampler()._n_local_search] * 2 + [CLIMBS]
