@@ -320,7 +320,7 @@ def test_a_gaussian_process_chooses_on_one_thread() -> None:
         assert [pool["num_threads"] for pool in threadpool_info()] == before
 
 
-def test_a_gaussian_process_climbs_less_once_it_does_not_see_all_points() -> None:
+def test_a_gaussian_process_climbs_less_in_long_sweeps() -> None:
     """By the setting that Optuna itself starts from: should that go, this says so."""
     search = make_spec(sampler="gp", space={"train.learning_rate": SPACE["train.learning_rate"]}).search
     climbs = [sampler(search, number)._n_local_search for number in (0, LONG, LONG + 1)]  # type: ignore[attr-defined]
