@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,8 +26,12 @@ Outputs = npt.NDArray[np.float32]
 SIZES = (1, 2, 5, 3)
 """Batches that an engine is compared on, not in order: a graph that was traced for one size shows here."""
 
-TIMED, RUNS, ENOUGH = 8, 10, 2.0
+TIMED, RUNS, PATIENCE = 8, 10, 2.0
 """Images of a run, and runs, by which engines are compared; no further run begins after so many seconds."""
+
+HANDING, SAVED = 0.0003, 0.05
+"""Seconds that it takes to give a batch to a thread and to take its answers back; a larger batch is not worth waiting
+for where all that a batch costs once, these seconds and the engine's own, is less than such a share of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +115,8 @@ class Choice:
     engine: Engine
     notes: tuple[str, ...]
     """Why an engine cannot run it, or how long it took."""
+    enough: int | None = None
+    """Images from which a larger batch gains next to nothing; none: not measured."""
 
 
 def choose(model: SavedModel, serving: Serving, eager: Eager) -> Choice:
@@ -129,12 +136,29 @@ def choose(model: SavedModel, serving: Serving, eager: Eager) -> Choice:
             logger.warning("a model of family %s is not run by %s: %s", model.family, name, error)
         else:
             engines.append(engine)
-    if not engines:
-        return Choice(cast("Engine", eager), tuple(notes))
-    seconds = {one: _seconds(one, model) for one in (*engines, cast("Engine", eager))}
+    seconds = {one: _seconds(one, model, TIMED) for one in (*engines, cast("Engine", eager))}
     notes += [f"{one.name}: {took * 1000:.2f} ms for {TIMED} images" for one, took in seconds.items()]
-    chosen = min(seconds, key=lambda one: seconds[one])
-    return Choice(chosen if serving.engine == "auto" else engines[0], tuple(notes))
+    fastest = min(seconds, key=lambda one: seconds[one])
+    chosen = engines[0] if engines and serving.engine != "auto" else fastest
+    enough = enough_at_once(_seconds(chosen, model, 1), seconds[chosen])
+    if enough < serving.max_batch:
+        notes.append(f"{chosen.name}: more than {enough} images at a time gain next to nothing")
+    return Choice(chosen, tuple(notes), enough)
+
+
+def enough_at_once(one: float, several: float) -> int:
+    """Images from which a larger batch gains next to nothing: those at its end would only wait for those before them.
+
+    A graphics card takes as long for one image as for many, and hardly ever has enough; a large model on a processor
+    has with one.
+
+    Args:
+        one: seconds of an image alone.
+        several: of `TIMED` images together.
+    """
+    each = max((several - one) / (TIMED - 1), 1e-7)
+    once = max(one - each, 0.0) + HANDING
+    return max(1, math.ceil(once / (SAVED * each)))
 
 
 def check(engine: Engine, eager: Eager, model: SavedModel, tolerance: float) -> None:
@@ -160,11 +184,11 @@ def check(engine: Engine, eager: Eager, model: SavedModel, tolerance: float) -> 
             raise CannotServe(f"its outputs differ by {difference:.1e}, more than {tolerance:.1e}")
 
 
-def _seconds(engine: Engine, model: SavedModel) -> float:
+def _seconds(engine: Engine, model: SavedModel, images_at_once: int) -> float:
     """Of the fastest of several runs."""
-    images = np.zeros((TIMED, *model.preprocessing.input_shape), np.uint8)
+    images = np.zeros((images_at_once, *model.preprocessing.input_shape), np.uint8)
     seconds: list[float] = []
-    while len(seconds) < RUNS and sum(seconds) < ENOUGH:
+    while len(seconds) < RUNS and sum(seconds) < PATIENCE:
         began = time.perf_counter()
         engine.run(images)
         seconds.append(time.perf_counter() - began)

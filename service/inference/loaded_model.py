@@ -86,6 +86,7 @@ class LoadedModel:
     def hurry(self, serving: Serving) -> None:
         """Takes the fastest engine that gives the same numbers; meanwhile the model answers as before."""
         self.choice = choose(self.saved, serving, self.eager)
+        self.batcher.enough = self.choice.enough or serving.max_batch
         self.ready = True
         logger.info(
             "version %d of model %s is run by %s", self.version.version, self.version.name, self.choice.engine.name

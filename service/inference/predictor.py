@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -29,6 +30,12 @@ from trainables.saved_model import SavedModel
 
 FRESH = 0.2
 """Seconds for which the champion is who it was when the store was last asked."""
+SWITCH = 20e-6
+"""Seconds after which a thread that holds the interpreter makes way for one that waits for it.
+
+A batch needs the interpreter for moments, between pictures and engine. With Python's 5 ms the event loop keeps it
+waiting that long, and a processor idle.
+"""
 
 logger = logging.getLogger(__name__)
 Key = tuple[str, int]
@@ -218,6 +225,7 @@ def settle_libraries() -> None:
         cv2.utils.logging.LOG_LEVEL_SILENT
     )  # a stranger's broken image is answered, not logged
     torch.set_num_threads(1)  # models are run by a thread a processor; more would be in each other's way
+    sys.setswitchinterval(SWITCH)
     _set_libraries_aside()
 
 

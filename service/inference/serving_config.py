@@ -22,7 +22,9 @@ class Serving(Config):
     tolerance: float = setting(
         1e-5, above=0, help="an engine's outputs may differ from eager float32 by so much, relative to the largest of 1"
     )
-    max_batch: int = setting(32, at_least=1, at_most=1024, help="images that are run together")
+    max_batch: int = setting(
+        32, at_least=1, at_most=1024, help="images that are run together; fewer, where more gain nothing"
+    )
     max_wait: float = setting(
         0.0, at_least=0, at_most=1, help="seconds that a batch waits to be filled while another one runs; never if idle"
     )

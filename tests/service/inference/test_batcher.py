@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -71,6 +71,53 @@ def test_what_comes_while_a_batch_runs_is_the_next_batch(play: Callable[..., Mod
         assert await asyncio.gather(*tasks) == [1, 2, 3, 4, 5]
 
     assert play(scene, max_batch=3).batches == [[0], [1, 2, 3], [4, 5]]
+
+
+class Kept(Executor):
+    """Keeps what it is given until it is told to run it."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[Future[Any], Callable[[], Any]]] = []
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Later."""
+        future: Future[Any] = Future()
+        self.given.append((future, lambda: call(*arguments, **named)))
+        return future
+
+    def run(self) -> None:
+        """What was given first."""
+        future, call = self.given.pop(0)
+        future.set_result(call())
+
+
+def test_only_full_batches_wait_for_a_thread() -> None:
+    """A thread that ends finds the next one there; a batch that may still grow stays. What was given up is not run."""
+    batches: list[list[int]] = []
+
+    def run(works: Sequence[int]) -> list[int]:
+        batches.append(list(works))
+        return list(works)
+
+    async def scene() -> None:
+        threads = Kept()
+        batcher: Batcher[int, int] = Batcher(run, executor=threads, workers=1, serving=Serving())
+        batcher.enough = 2
+        tasks = [asyncio.create_task(batcher.submit(i, size=1)) for i in range(6)]
+        await asyncio.sleep(0)
+        assert len(threads.given) == 2  # [0] and [1, 2], which is full; [3, 4] would make two that wait
+        tasks[1].cancel()
+        threads.run()
+        threads.run()
+        assert await asyncio.gather(tasks[0], tasks[2]) == [0, 2]
+        assert len(threads.given) == 1  # [3, 4]; 5 may still grow
+        threads.run()
+        await asyncio.gather(*tasks[3:5])
+        threads.run()
+        assert await tasks[5] == 5
+
+    asyncio.run(scene())
+    assert batches == [[0], [2], [3, 4], [5]]
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_again(play: Callable[..., Model]) -> None:

@@ -80,7 +80,7 @@ def test_a_model_that_no_engine_takes_is_run_by_pytorch(model: SavedModel) -> No
     fickle = _with(model, Fickle(model.module))
     choice = choose(fickle, Serving(), Eager(fickle))
     assert choice.engine.name == "eager"
-    assert [note.partition(":")[0] for note in choice.notes] == ["openvino", "onnxruntime"]
+    assert [note.partition(":")[0] for note in choice.notes[:3]] == ["openvino", "onnxruntime", "eager"]
 
 
 def test_the_fastest_of_those_that_agree_is_taken(model: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,11 +88,31 @@ def test_the_fastest_of_those_that_agree_is_taken(model: SavedModel, monkeypatch
     eager = Eager(model)
     slow = Fake(eager.run)
     monkeypatch.setattr(engine, "_MAKERS", {"openvino": lambda _: slow, "onnxruntime": lambda _: slow})
-    monkeypatch.setattr(engine, "_seconds", lambda one, _: {"fake": 2.0, "eager": 1.0}[one.name])
+    monkeypatch.setattr(engine, "_seconds", lambda one, _, images: {"fake": 2.0, "eager": 1.0}[one.name] * images / 8)
     choice = choose(model, Serving(), eager)
     assert choice.engine is eager
     assert "eager: 1000.00 ms for 8 images" in choice.notes
+    assert (choice.enough, choice.notes[-1]) == (1, "eager: more than 1 images at a time gain next to nothing")
     assert choose(model, Serving(engine="openvino"), eager).engine is slow
+
+
+@pytest.mark.parametrize(
+    ("one", "several", "enough"),
+    [
+        (0.0103, 0.0803, 2),  # 10 ms each and no more: only what handing it over costs is to be shared
+        (0.040, 0.320, 1),
+        (0.0012, 0.0082, 10),  # 1 ms each, and 0.2 once for all
+    ],
+)
+def test_batches_are_as_large_as_pays(one: float, several: float, enough: int) -> None:
+    """Beyond, all that a batch costs once is less than a twentieth of it."""
+    assert engine.enough_at_once(one, several) == enough
+
+
+@pytest.mark.parametrize("several", [0.005, 0.0049])
+def test_where_many_images_take_as_long_as_one_no_batch_is_too_large(several: float) -> None:
+    """As on a graphics card; and what is measured is not exact."""
+    assert engine.enough_at_once(0.005, several) > 1024
 
 
 def test_convolutions_by_fourier_transforms_stay_with_pytorch(tmp_path: Path) -> None:
@@ -100,8 +120,8 @@ def test_convolutions_by_fourier_transforms_stay_with_pytorch(tmp_path: Path) ->
     model = _saved(tmp_path / "model", "contour_rnn", kernel=13)
     choice = choose(model, Serving(), Eager(model))
     assert choice.engine.name == "eager"
-    assert [note.partition(":")[0] for note in choice.notes] == ["openvino", "onnxruntime"]
-    assert all(note.endswith("cannot be traced; need the form direct") for note in choice.notes)
+    assert [note.partition(":")[0] for note in choice.notes[:2]] == ["openvino", "onnxruntime"]
+    assert all(note.endswith("cannot be traced; need the form direct") for note in choice.notes[:2])
 
 
 def test_a_recurrent_model_takes_other_numbers_of_steps(model: SavedModel) -> None:
