@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from service.inference.engine import Eager, choose
+from service.inference.serving_config import Serving
 from trainables.data.dataset import Dataset, Split
 from trainables.data.digits import Digits
 from trainables.families import FAMILIES
@@ -50,3 +54,25 @@ def bare_call(model: SavedModel) -> float:
         model.outputs([image])
         seconds.append(time.perf_counter() - began)
     return round(1000 * statistics.median(seconds), 3)
+
+
+def alone(model: SavedModel, *, seconds: float = 2.0) -> float:
+    """Images a second of the engine that the service takes, a thread a processor, without any server: the bound."""
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    engine = choose(model, Serving(), Eager(model)).engine
+    torch.set_num_threads(threads_before)
+    images = np.zeros((8, *model.preprocessing.input_shape), np.uint8)
+    ends = time.perf_counter() + seconds
+
+    def run() -> int:
+        count = 0
+        while time.perf_counter() < ends:
+            engine.run(images)
+            count += len(images)
+        return count
+
+    processors = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(processors) as threads:
+        counts = [threads.submit(run) for _ in range(processors)]
+    return round(sum(count.result() for count in counts) / seconds, 1)

@@ -56,11 +56,20 @@ class Server:
         times = [process.cpu_times() for process in (top, *top.children(recursive=True))]
         return sum(one.user + one.system for one in times)
 
+    def halt(self) -> None:
+        """Takes the processor from all of it, which another server is to have for itself."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Gives it back."""
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def end(self) -> None:
-        """Ends all of it."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        """Ends all of it, halted or not."""
+        for number in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(self._process.pid, number)
-                self._process.wait(10)
+                if number != signal.SIGCONT:
+                    self._process.wait(10)
             except (subprocess.TimeoutExpired, ProcessLookupError):
                 continue
