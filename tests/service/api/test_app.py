@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,19 @@ def test_a_process_that_answers_is_healthy(service: Any) -> None:
     """Whatever it depends on."""
     service.launcher.down = True
     assert service.http.get("/healthz").json() == {"status": "ok"}
+
+
+def test_first_requests_change_nothing_that_all_threads_share(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's warning filters are such a thing, and making a route's validators changes them."""
+
+    def change(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("the filters are changed while requests are answered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(warnings, "catch_warnings", change)
+        posted = service.http.post("/v1/sweeps", json=SPEC)
+        listed = [service.http.get(path).status_code for path in ("/v1/sweeps", "/v1/models", "/v1/families")]
+    assert (posted.status_code, listed) == (202, [200] * 3)
 
 
 def test_readiness_says_what_is_missing(service: Any, serve: Callable[..., str]) -> None:
