@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import psutil
@@ -74,7 +74,15 @@ class StackRunner:
 
     def left(self) -> list[str]:
         """Command lines of the stack's processes that are there."""
-        return [" ".join(process.cmdline()) for process in self._marked()]
+        return list(self.processes().values())
+
+    def processes(self) -> dict[psutil.Process, str]:
+        """The stack's processes that are there, and their command lines."""
+        lines = {}
+        for process in self._marked():
+            with suppress(psutil.Error):  # it has ended meanwhile
+                lines[process] = " ".join(process.cmdline())
+        return lines
 
     def clear(self) -> None:
         """Ends everything."""

@@ -65,9 +65,9 @@ class Hurt:
     def processes(self, program: str) -> list[psutil.Process]:
         """Those of one program that are alive."""
         found = []
-        for process in self.runner._marked():
+        for process, line in self.runner.processes().items():
             with suppress(psutil.NoSuchProcess):
-                if PROGRAMS[program](process.name(), " ".join(process.cmdline())):
+                if PROGRAMS[program](process.name(), line):
                     found.append(process)
         return found
 
@@ -87,7 +87,7 @@ class Hurt:
 
     def _kill_everything(self) -> None:
         """SIGKILL to the whole stack at once, its keeper first; then it is started again on the same home."""
-        victims = [psutil.Process(self.up.pid), *self.runner._marked()]
+        victims = [psutil.Process(self.up.pid), *self.runner.processes()]
         for process in victims:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +97,19 @@ class Lab:
 
     def workers(self) -> list[psutil.Process]:
         """The processes in which trials run."""
-        named = []
-        for process in self.head.children(recursive=True):
-            try:
-                if process.name().startswith("ray::") and "Trainable" in " ".join(process.cmdline()):
-                    named.append(process)
-            except psutil.NoSuchProcess:
-                continue
-        return named
+        return _workers_below(self.head)
 
     def measured(self) -> list[tuple[str, int]]:
         return [(one.trial_id, one.step) for one in self.store.measurements(SWEEP)]
+
+
+def _workers_below(top: psutil.Process) -> list[psutil.Process]:
+    named = []
+    for process in top.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.name().startswith("ray::") and "Trainable" in " ".join(process.cmdline()):
+                named.append(process)
+    return named
 
 
 @pytest.fixture(name="lab")
@@ -185,16 +188,13 @@ def test_a_node_is_lost_and_its_trial_goes_on_elsewhere(lab: Lab) -> None:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     node = psutil.Popen([*ray_start, *address], env=lab.environment, start_new_session=True, **quiet)
 
-    def workers_there() -> list[psutil.Process]:
-        return [one for one in node.children(recursive=True) if "Trainable" in one.name()]
-
     try:
         lab.submit(
             fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 100},
             search={"trials": 3},
         )
         driver = lab.drive()
-        lab.until(lambda: bool(workers_there()) and len({trial for trial, _ in lab.measured()}) == 3)
+        lab.until(lambda: bool(_workers_below(node)) and len({trial for trial, _ in lab.measured()}) == 3)
     finally:
         family = [node, *node.children(recursive=True)]
         for process in family:
