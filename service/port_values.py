@@ -18,7 +18,7 @@ class Census:
     """A state without any may be left out."""
     trials: Mapping[TrialState, int]
     queued_since: datetime | None
-    """When the oldest of the queued sweeps was submitted; None: none is queued."""
+    """Since when the one of the queued sweeps that has waited longest has been queued; None: none is."""
     untracked: int
     """Events that the tracker does not have yet."""
     gpus: float

@@ -12,7 +12,7 @@ from service.port_values import Census
 def census(sweeps: Mapping[str, Sweep], trials: Mapping[str, Trial]) -> Census:
     """As `ports.Store.census`, of all sweeps and trials by their ids."""
     running = Counter(trial.sweep_id for trial in trials.values() if not trial.state.final)
-    queued = [one.created_at for one in sweeps.values() if one.state is SweepState.QUEUED]
+    queued = [one.moved_at or one.created_at for one in sweeps.values() if one.state is SweepState.QUEUED]
     return Census(
         sweeps=Counter(sweep.state for sweep in sweeps.values()),
         trials=Counter(trial.state for trial in trials.values()),

@@ -22,12 +22,11 @@ def census(connection: Connection) -> Census:
     )
     by_state = select(sweeps.c.state, func.count()).group_by(sweeps.c.state)
     trials_by_state = select(trials.c.state, func.count()).group_by(trials.c.state)
+    queued = func.coalesce(sweeps.c.moved_at, sweeps.c.created_at)
     return Census(
         sweeps=dict(connection.execute(by_state).all()),
         trials=dict(connection.execute(trials_by_state).all()),
-        queued_since=connection.scalar(
-            select(func.min(sweeps.c.created_at)).where(sweeps.c.state == SweepState.QUEUED)
-        ),
+        queued_since=connection.scalar(select(func.min(queued)).where(sweeps.c.state == SweepState.QUEUED)),
         untracked=connection.scalar(select(func.coalesce(func.sum(sweeps.c.last_event - sweeps.c.tracked), 0))) or 0,
         gpus=sum(float(spec["resources"]["gpus"]) * count for spec, count in sharing),
     )

@@ -97,7 +97,7 @@ class State(Collector):
         yield trials
         since = census.queued_since
         waited = max(0.0, (self._clock.now() - since).total_seconds()) if since is not None else 0.0
-        yield _gauge("sweepserve_queue_wait_seconds", "How long the sweep at the queue's head has waited.", waited)
+        yield _gauge("sweepserve_queue_wait_seconds", "How long the sweep that waits longest has been queued.", waited)
         yield _gauge("sweepserve_tracker_backlog", "Events that MLflow does not have yet.", census.untracked)
         yield _gauge("sweepserve_gpus_used", "GPUs that running trials have a share of.", census.gpus)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from service.domain import SweepState
 from service.port_values import Ahead
 from service.ports import Store
@@ -54,3 +56,14 @@ def test_a_changed_spec_changes_the_place(store: Store) -> None:
     store.change_spec("second", spec(1), seen=store.sweep("second"), at=NOW)
     assert [sweep.id for sweep in store.queue(limit=9)] == ["second", "first"]
     assert store.ahead("first") == Ahead(driven=0, queued=1)
+
+
+def test_a_sweep_waits_since_it_was_queued_last(store: Store) -> None:
+    """Not since it was submitted: one that was extended a moment ago may be a month old."""
+    assert store.census().queued_since is None
+    extended = add_sweep(store, "extended", age=1000)
+    store.move_sweep(extended.id, SweepState.PAUSED, at=NOW - timedelta(seconds=100))
+    store.move_sweep(extended.id, SweepState.QUEUED, at=NOW - timedelta(seconds=1))
+    assert store.census().queued_since == NOW - timedelta(seconds=1)
+    waiting = add_sweep(store, "waiting", age=5)
+    assert store.census().queued_since == waiting.created_at
