@@ -189,12 +189,13 @@ class Resources(Config):
         return f"a trial needs {self.cpus:g} CPU and {self.gpus:g} GPU; no node has both"
 
     def room(self, nodes: Sequence[Mapping[str, float]]) -> int:
-        """How many trials these nodes hold at a time, each on one node."""
+        """How many trials of the sweep these nodes hold at a time, each on one node."""
         needs = {"CPU": self.cpus, "GPU": self.gpus}
-        return sum(
+        held = sum(
             min(int(node.get(name, 0) / amount + 1e-9) for name, amount in needs.items() if amount > 0)
             for node in nodes
         )
+        return min(held, self.max_concurrent or held)
 
 
 def _seconds(time: str | None) -> int | None:

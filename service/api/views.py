@@ -132,7 +132,7 @@ class Preview(View):
     nodes: list[Mapping[str, float]] | None
     """What each node of the cluster has in all; null: the cluster does not answer."""
     at_once: int | None
-    """Trials that these nodes hold at a time, when they have nothing else to do."""
+    """So many of its trials run at a time on these nodes, when they have nothing else to do."""
 
 
 class Page(View):

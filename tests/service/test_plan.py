@@ -34,6 +34,8 @@ def _node(cpus: float, gpus: float = 0) -> dict[str, float]:
     ("nodes", "resources", "reason", "room"),
     [
         ([_node(2)], Resources(), None, 2),
+        ([_node(2), _node(3)], Resources(max_concurrent=4), None, 4),
+        ([_node(2)], Resources(max_concurrent=4), None, 2),
         ([_node(1), _node(4, 1)], Resources(cpus=4, gpus=0.25), None, 1),
         ([_node(8, 1)], Resources(gpus=0.3), None, 3),
         ([_node(2), _node(2)], Resources(gpus=1), "a trial needs 1 GPU; the largest node has 0", 0),
@@ -45,6 +47,6 @@ def _node(cpus: float, gpus: float = 0) -> dict[str, float]:
 def test_a_trial_fits_where_one_node_can_hold_it(
     nodes: Any, resources: Resources, reason: str | None, room: int
 ) -> None:
-    """Nodes do not add up, since a trial runs on one."""
+    """Nodes do not add up, since a trial runs on one; and a sweep takes no more than it may."""
     assert resources.misfit(nodes) == reason
     assert resources.room(nodes) == room

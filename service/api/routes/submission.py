@@ -15,6 +15,7 @@ from service.api.views import FirstPoint, Preview, SweepDetail
 from service.domain import Sweep
 from service.errors import Unavailable
 from service.submission import Submissions
+from service.warm_start import known
 
 router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"])
 FIRST = 5
@@ -100,7 +101,7 @@ def validate_sweep(body: Annotated[bytes, Depends(json_body)], here: Here) -> Pr
     from service.adapters.optuna_search import Search  # takes its time to import
 
     spec = _submissions(here).checked(read_json(body))
-    search = Search(spec)
+    search = Search(spec, known=known(spec, here.store))
     asked = [one for _ in range(FIRST) if (one := search.ask()) is not None]
     nodes = _nodes(here)
     return Preview(

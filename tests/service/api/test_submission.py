@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from service.adapters.optuna_search import Search
 from service.adapters.sql_store import SqlStore
 from service.port_values import Claim
+from service.spec import SweepSpec
+from service.warm_start import known
 
 SPEC = {
     "name": "digits",
@@ -100,6 +103,23 @@ def test_a_preview_tells_what_would_run(service: Any) -> None:
     assert all(1e-4 <= first["point"]["train.learning_rate"] <= 1e-2 for first in preview["first"])
     assert preview["first"] == service.http.post("/v1/sweeps:validate", json=SPEC).json()["first"]
     assert service.store.sweeps() == []
+
+
+def test_a_preview_knows_what_a_sweep_starts_from_and_what_it_may_take(service: Any) -> None:
+    """The first points are those that a driver would try, which knows the earlier sweep."""
+    earlier = service.running()
+    for number in range(10):
+        service.trial(earlier, number, value=number / 10)
+    service.launcher.cluster = [{"CPU": 8}]
+    search = {**SPEC["search"], "warm_start": [earlier.id]}
+    preview = service.http.post(
+        "/v1/sweeps:validate", json={**SPEC, "search": search, "resources": {"max_concurrent": 2}}
+    ).json()
+    spec = SweepSpec.from_dict(preview["spec"])
+    driver = Search(spec, known=known(spec, service.store))
+    assert [(one["number"], one["point"]) for one in preview["first"]] == [driver.ask() for _ in range(3)]
+    assert preview["first"] != service.http.post("/v1/sweeps:validate", json=SPEC).json()["first"]
+    assert preview["at_once"] == 2
 
 
 def test_a_preview_has_the_faults_of_a_submission(service: Any) -> None:
