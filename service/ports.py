@@ -40,6 +40,9 @@ class Store(Protocol):
         Of callers that come at once, all get the same one. Claims that have expired are forgotten.
         """
 
+    def claimed(self, key: str, *, since: datetime) -> Claim | None:
+        """The claim that holds for the key; None: it has not been claimed since then."""
+
     def sweep(self, sweep_id: str) -> Sweep:
         """The sweep of this id."""
 

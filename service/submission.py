@@ -10,7 +10,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, final
 
@@ -78,7 +78,29 @@ class Submissions:
             KeyReused: the key came with another document before.
             Conflict: the first request with this key is under way.
         """
-        spec = self.checked(document)
+        return self._once(document, lambda: document, key)
+
+    def clone(self, sweep_id: str, changes: Any, *, key: str | None = None) -> Sweep:
+        """Queues a new sweep with another one's spec, changed by a JSON merge patch (RFC 7386). Raises as `create`."""
+
+        def document() -> Any:
+            spec = dict(self.store.sweep(sweep_id).spec)
+            if not isinstance(changes, Mapping):
+                raise InvalidSpec([Fault((), f"need a mapping of changes to the spec, got {shown(changes)}")])
+            return merged(spec, changes)
+
+        return self._once({"clone": sweep_id, "changes": changes}, document, key)
+
+    def _once(self, request: Any, document: Callable[[], Any], key: str | None) -> Sweep:
+        """The sweep that the same request made before with this key, else one of the document.
+
+        The answer to an earlier request does not depend on what has become of all that it referred to: so the document
+        is made and checked only where there is no such sweep.
+        """
+        made = None if key is None else _made(self.store, key, request, now=self.clock.now())
+        if made is not None:
+            return made
+        spec = self.checked(document())
         sweep = Sweep(
             id=self.new_id(),
             name=spec.name,
@@ -87,18 +109,11 @@ class Submissions:
             trace=trace.current(),
         )
         if key is not None:
-            claim = _claim(self.store, sweep, key, document)
+            claim = _claim(self.store, sweep, key, request)
             if claim.sweep_id != sweep.id:
                 return _claimed(self.store, sweep, claim)
         self.store.add_sweep(sweep)
         return self.store.sweep(sweep.id)
-
-    def clone(self, sweep_id: str, changes: Any, *, key: str | None = None) -> Sweep:
-        """Queues a new sweep with another one's spec, changed by a JSON merge patch (RFC 7386). Raises as `create`."""
-        spec = dict(self.store.sweep(sweep_id).spec)
-        if not isinstance(changes, Mapping):
-            raise InvalidSpec([Fault((), f"need a mapping of changes to the spec, got {shown(changes)}")])
-        return self.create(merged(spec, changes), key=key)
 
 
 def _packaged(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,14 +142,29 @@ def _described(nodes: Sequence[Mapping[str, float]]) -> str:
     return ", ".join(f"{count} node{'s' * (count > 1)} with {kind}" for kind, count in kinds.items())
 
 
-def _claim(store: Store, sweep: Sweep, key: str, document: Any) -> Claim:
+def _made(store: Store, key: str, request: Any, *, now: datetime) -> Sweep | None:
+    """The sweep that the same request made before with this key; None: there is none, or none yet."""
+    claim = store.claimed(_digest(key), since=now - REMEMBERED)
+    if claim is None:
+        return None
+    _check(claim, _fingerprint(request))
+    try:
+        return store.sweep(claim.sweep_id)
+    except NotFound:
+        return None
+
+
+def _claim(store: Store, sweep: Sweep, key: str, request: Any) -> Claim:
     """The claim that holds for the key; it is this request's own if it names `sweep`."""
-    fingerprint = _digest(json.dumps(document, sort_keys=True))
-    own = Claim(key=_digest(key), fingerprint=fingerprint, sweep_id=sweep.id, at=sweep.created_at)
+    own = Claim(key=_digest(key), fingerprint=_fingerprint(request), sweep_id=sweep.id, at=sweep.created_at)
     claim = store.claim(own, expired_before=own.at - REMEMBERED)
+    _check(claim, own.fingerprint)
+    return claim
+
+
+def _check(claim: Claim, fingerprint: str) -> None:
     if claim.fingerprint != fingerprint:
         raise KeyReused("this Idempotency-Key came with another request before; need a new one for a new request")
-    return claim
 
 
 def _claimed(store: Store, sweep: Sweep, claim: Claim) -> Sweep:
@@ -149,6 +179,10 @@ def _claimed(store: Store, sweep: Sweep, claim: Claim) -> Sweep:
     except Conflict:
         logger.info("another request with the same key made sweep %s just now", claim.sweep_id)
     return store.sweep(claim.sweep_id)
+
+
+def _fingerprint(request: Any) -> str:
+    return _digest(json.dumps(request, sort_keys=True))
 
 
 def _digest(text: str) -> str:

@@ -61,6 +61,11 @@ class MemoryStore:
             self._claims = {key: one for key, one in self._claims.items() if one.at >= expired_before}
             return self._claims.setdefault(claim.key, claim)
 
+    def claimed(self, key: str, *, since: datetime) -> Claim | None:
+        with self._lock:
+            found = self._claims.get(key)
+            return found if found is not None and found.at >= since else None
+
     def sweep(self, sweep_id: str) -> Sweep:
         with self._lock:
             if sweep_id not in self._sweeps:

@@ -25,3 +25,10 @@ def claim(connection: Connection, wanted: Claim, *, expired_before: datetime) ->
         except IntegrityError:  # somebody else's came between
             found = connection.execute(query).mappings().one()
     return wanted if found is None else Claim(**found)
+
+
+def claimed(connection: Connection, key: str, *, since: datetime) -> Claim | None:
+    """As `ports.Store.claimed`."""
+    query = select(claims).where(claims.c.key == key, claims.c.at >= since)
+    found = connection.execute(query).mappings().one_or_none()
+    return None if found is None else Claim(**found)

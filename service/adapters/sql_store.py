@@ -121,6 +121,10 @@ class SqlStore:
         with self._write() as connection:
             return sql_claims.claim(connection, claim, expired_before=expired_before)
 
+    def claimed(self, key: str, *, since: datetime) -> Claim | None:
+        with self._read() as connection:
+            return sql_claims.claimed(connection, key, since=since)
+
     def sweep(self, sweep_id: str) -> Sweep:
         with self._read() as connection:
             return sql_reading.sweep(connection, sweep_id)

@@ -15,7 +15,7 @@ from service.adapters.manual_clock import ManualClock
 from service.adapters.memory_launcher import MemoryLauncher
 from service.adapters.memory_store import MemoryStore
 from service.domain import Sweep, SweepState
-from service.errors import Conflict, InvalidSpec, KeyReused
+from service.errors import Conflict, InvalidSpec, KeyReused, NotFound
 from service.port_values import Claim
 from service.spec import SweepSpec
 from tests.service.sweep_world import DyingStore
@@ -35,9 +35,9 @@ class World:
         self.clock.advance(1)
         return self._submissions().create(SPEC | changes if document is None else document, key=key)
 
-    def clone(self, sweep: Sweep, changes: Any) -> Sweep:
+    def clone(self, sweep: Sweep, changes: Any, key: str | None = None) -> Sweep:
         """A sweep with another one's spec."""
-        return self._submissions().clone(sweep.id, changes)
+        return self._submissions().clone(sweep.id, changes, key=key)
 
     def _submissions(self) -> submission.Submissions:
         return submission.Submissions(
@@ -170,6 +170,37 @@ def test_a_key_with_another_body_is_refused(world: World) -> None:
     with pytest.raises(KeyReused):
         world.submit("key", search={"trials": 6})
     assert len(world.store.sweeps()) == 1
+
+
+def test_a_key_gives_its_sweep_whatever_the_spec_would_be_told_now(world: World) -> None:
+    """What it refers to is gone: a node with a GPU, an earlier sweep. Who lost the answer is still given it."""
+    world.cluster.cluster = [{"CPU": 4, "GPU": 1}]
+    earlier = world.submit()
+    asked: dict[str, Any] = {"search": {"warm_start": [earlier.id]}, "resources": {"gpus": 1}}
+    first = world.submit("key", **asked)
+    world.cluster.cluster = [{"CPU": 4}]
+    world.store.delete_sweep(earlier.id)
+    assert world.submit("key", **asked) == first
+    with pytest.raises(KeyReused):
+        world.submit("key")
+    with pytest.raises(InvalidSpec):
+        world.submit("other key", **asked)
+
+
+def test_a_key_makes_one_clone_whatever_becomes_of_its_source(world: World) -> None:
+    """Changed since, or deleted; another source or other changes are another request."""
+    source, other = world.submit(), world.submit()
+    changes = {"name": "twin"}
+    first = world.clone(source, changes, "key")
+    world.store.change_spec(source.id, {**source.spec, "search": {"trials": 9}}, seen=source, at=world.clock.now())
+    assert world.clone(source, changes, "key") == first
+    for asked in ((other, changes), (source, {"name": "other"})):
+        with pytest.raises(KeyReused):
+            world.clone(*asked, "key")
+    world.store.delete_sweep(source.id)
+    assert world.clone(source, changes, "key") == first
+    with pytest.raises(NotFound):
+        world.clone(source, changes, "other key")
 
 
 def test_a_key_is_forgotten_after_a_day(world: World) -> None:

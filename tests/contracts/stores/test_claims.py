@@ -30,6 +30,14 @@ def test_a_claim_expires(store: Store) -> None:
     assert store.claim(new, expired_before=EXPIRED) == new
 
 
+def test_a_claim_is_looked_up(store: Store) -> None:
+    """Without claiming the key; one that has expired is none, though it has not been forgotten yet."""
+    assert store.claimed("key", since=EXPIRED) is None
+    limit = store.claim(claim(age=86400), expired_before=EXPIRED)
+    assert store.claimed("key", since=EXPIRED) == limit
+    assert store.claimed("key", since=EXPIRED + timedelta(seconds=1)) is None
+
+
 def test_of_claims_that_come_at_once_one_holds(store: Store) -> None:
     """Every caller is given the same one."""
     for round_ in range(5):
