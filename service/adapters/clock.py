@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import final
 
+from service.ports import Clock
+
 
 @final
 class SystemClock:
@@ -48,3 +50,22 @@ class SteadyClock:
     def sleep(self, seconds: float) -> None:
         """Returns after that many seconds."""
         time.sleep(seconds)
+
+
+@final
+class LaterClock:
+    """Another clock, put forward if it is behind a time: what it gives comes after that time.
+
+    For a process that goes on with what others began, by clocks that may have been ahead of its own.
+    """
+
+    def __init__(self, clock: Clock, time: datetime) -> None:
+        self._clock, self._by = clock, max(timedelta(), time - clock.now())
+
+    def now(self) -> datetime:
+        """The time in UTC."""
+        return self._clock.now() + self._by
+
+    def sleep(self, seconds: float) -> None:
+        """Returns after that many seconds."""
+        self._clock.sleep(seconds)

@@ -183,9 +183,15 @@ class Search:
                     self.report(trial.number, step, value)  # only the verdict on its last step still matters
 
     def _retell(self, trials: Sequence[Trial]) -> None:
-        """Asks and tells as the sweep did, in its order."""
-        acts = [(trial.created_at, 0, trial) for trial in trials]
-        acts += [(trial.finished_at, 1, trial) for trial in trials if trial.finished_at and trial.state.final]
+        """Asks and tells as the sweep did, in its order.
+
+        A trial that by its times ended before it began, since a clock was put back, is told once it is asked for.
+        """
+        acts = []
+        for trial in trials:
+            acts.append((trial.created_at, 0, trial))
+            if trial.finished_at is not None and trial.state.final:
+                acts.append((max(trial.created_at, trial.finished_at), 1, trial))
         for _, ends, trial in sorted(acts, key=lambda act: (*act[:2], act[2].number)):
             if not ends:
                 self._ask_for(trial.number, trial.point)

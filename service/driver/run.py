@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, final
 
+from service.adapters.clock import LaterClock
 from service.disk import Disk
 from service.domain import Measurement, Sweep, Trial, TrialState
 from service.driver import outcomes
@@ -52,7 +53,7 @@ class Run:
         weights_root: where weights are that trials may start from by a path.
         referenced_weights: where those are that the spec refers to, by the reference.
         recorder: takes what the store shall know.
-        clock: gives every change its time.
+        clock: gives every change its time, never one before those that `trials` have.
         disk: takes the checkpoints; while it is short of room no trial begins, and those that run go on.
     """
 
@@ -75,7 +76,10 @@ class Run:
         self._sweep, self._spec, self._folder = sweep, spec, folder
         self._data_root, self._weights_root = data_root, weights_root
         self._referenced_weights = referenced_weights
-        self._recorder, self._clock, self._disk = recorder, clock, disk
+        self._recorder, self._disk = recorder, disk
+        # Samplers go by the order of what happened: no clock that was put back between two drivers may change it.
+        times = [at for trial in trials for at in (trial.created_at, trial.finished_at) if at is not None]
+        self._clock = LaterClock(clock, max(times, default=clock.now()))
         self._repeats = Repeats(spec, trials, measurements, known)
         self._generations = Generations(spec, trials, measurements, folder)
         held = {trial.id for trial in self._generations.held}

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from search_spaces import SpaceError
+from service.adapters.optuna_samplers import RETOLD
 from service.adapters.optuna_search import Search
 from service.domain import Measurement, Trial, TrialState
 from service.errors import InvalidSpec
@@ -85,13 +86,14 @@ class Sweep:
 
     def __init__(self, spec: SweepSpec) -> None:
         self.spec, self.search = spec, Search(spec)
-        self.now = NOW
+        self.now, self.jump = NOW, timedelta()
         self.trials: dict[int, Trial] = {}
         self.measured: list[Measurement] = []
         self.lengths: dict[int, int] = {}
 
     def rebuild(self) -> None:
-        """What a new driver does with the books."""
+        """What a new driver does with the books; its clock has jumped."""
+        self.now += self.jump
         self.search = Search(self.spec, list(self.trials.values()), self.measured)
 
     def at(self) -> datetime:
@@ -167,6 +169,19 @@ def test_a_rebuilt_search_asks_for_the_same_points(sampler: str, several: bool) 
         return
     spec = make_spec(sampler, "asha" if sampler != "gp" else "none", several=several, trials=length(sampler))
     assert Sweep(spec).run(deaths=True).books() == Sweep(spec).run().books()
+
+
+@pytest.mark.parametrize("sampler", RETOLD)
+def test_a_clock_that_is_put_back_between_drivers_ends_no_search(sampler: str) -> None:
+    """By their times trials then end before they begin; every point is tried all the same, and told how it ended."""
+    spec = make_spec(sampler, "asha", trials=length(sampler))
+    sweep = Sweep(spec)
+    sweep.jump = timedelta(hours=-5)
+    sweep.run(deaths=True)
+    assert len(sweep.trials) == spec.search.trials
+    assert any(trial.finished_at < trial.created_at for trial in sweep.trials.values() if trial.finished_at)
+    sweep.rebuild()
+    assert not sweep.search.running
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from service.driver.run import Run
 from service.errors import Conflict
 from service.leadership import BELIEF, PATIENCE, Leader
 from service.port_values import Job
+from tests.service.driver.run_harness import Harness
 from tests.service.sweep_world import DyingStore, World
 
 JUMPS = [timedelta(hours=5), timedelta(hours=-5)]
@@ -100,6 +102,25 @@ def test_the_machines_own_watch_goes_forward_and_its_clock_is_followed() -> None
     times = [since_boot() for _ in range(100)]
     assert times == sorted(times)
     assert abs(SteadyClock().now() - SystemClock().now()) < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("by", JUMPS)
+def test_what_a_driver_does_comes_after_what_the_last_one_did(by: timedelta, tmp_path: Path) -> None:
+    """By the times of the trials, which a sampler with generations is told of in their order."""
+    harness = Harness(tmp_path)
+    first = harness.start()["trial_id"]
+    harness.recorder.close()
+    harness.clock.advance(by.total_seconds())
+    harness.again()
+    assert harness.start()["trial_id"] == first
+    harness.clock.advance(1)
+    harness.report(first, 1, 0.5, finished="max_epochs reached")
+    harness.clock.advance(1)
+    second = harness.start()["trial_id"]
+    harness.trials()
+    ended, begun = harness.store.trial(first).finished_at, harness.store.trial(second).created_at
+    assert ended is not None
+    assert harness.store.trial(first).created_at < ended < begun
 
 
 @pytest.mark.parametrize("by", JUMPS)
