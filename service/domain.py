@@ -119,7 +119,7 @@ class Sweep:
     attempt: int = 0
     """How many drivers have been launched for it."""
     deaths: int = 0
-    """How many of them died since it was queued last."""
+    """How many of them died since it was queued, or a trial got on, for the last time."""
     created_at: datetime
     started_at: datetime | None = None
     """When it ran for the first time."""

@@ -132,8 +132,8 @@ class Store(Protocol):
     def add_measurement(self, measurement: Measurement, *, checkpoint: str | None = None) -> bool:
         """Keeps what a trial reported and where its newest checkpoint is (event `measurement`).
 
-        The first report of a step stays: a repeat changes nothing but the checkpoint, and the answer is False. The
-        checkpoint of a trial that is over stays as it is.
+        The sweep gets on, and has no deaths any more. The first report of a step stays: a repeat changes nothing but
+        the checkpoint, and the answer is False. The checkpoint of a trial that is over stays as it is.
         """
 
     def forget_checkpoint(self, trial_id: str) -> bool:

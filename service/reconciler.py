@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 GRACE = timedelta(seconds=10)
 """What a driver gets to end by itself after a request to cancel."""
 MAX_DEATHS = 5
-"""A sweep has failed when so many of its drivers have died since it was queued."""
+"""A sweep has failed when so many of its drivers have died without a step of a trial in between."""
 ENDS = {
     SweepState.PAUSING: (SweepState.PAUSED, TrialState.PAUSED, "paused on request"),
     SweepState.STOPPING: (SweepState.STOPPED, TrialState.STOPPED, "stopped on request"),
@@ -114,7 +114,8 @@ def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep, trials_fo
         logger.warning("driver %d of sweep %s died (%s)", sweep.attempt, sweep.id, _last_words(job))
         _launch(store, launcher, clock, sweep)
     else:
-        reason = f"the driver died {sweep.deaths + 1} times, the last time with: {_last_words(job)}"
+        often = f"{sweep.deaths + 1} times without a result in between"
+        reason = f"the driver died {often}, the last time with: {_last_words(job)}"
         _end(store, clock, sweep, SweepState.FAILED, TrialState.FAILED, reason)
 
 

@@ -212,6 +212,7 @@ class MemoryStore:
                 checkpoint=trial.checkpoint if checkpoint is None or trial.over else checkpoint,
             )
             if new:
+                self._sweeps[trial.sweep_id] = replace(self._sweeps[trial.sweep_id], deaths=0)
                 data = {"trial_id": trial.id, "step": measurement.step, "metrics": measurement.metrics}
                 self._append(trial.sweep_id, "measurement", data, measurement.at)
             return new

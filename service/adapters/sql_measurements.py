@@ -13,16 +13,16 @@ from service.adapters.sql_tables import events, measurements, sweeps, trials
 from service.domain import TRIAL_MOVES, Measurement
 from service.errors import NotFound
 
-_LAST = sweeps.c.last_event
+_LAST, _DEATHS = sweeps.c.last_event, sweeps.c.deaths
+_VALUES = {column.name: bindparam(column.name, type_=column.type) for column in measurements.c}
+_SAME = exists().where(measurements.c.trial_id == _VALUES["trial_id"], measurements.c.step == _VALUES["step"])
 _COUNT = (
     update(sweeps)
-    .where(sweeps.c.id == select(trials.c.sweep_id).where(trials.c.id == bindparam("of_trial")).scalar_subquery())
-    .values(last_event=_LAST + 1)
+    .where(sweeps.c.id == select(trials.c.sweep_id).where(trials.c.id == _VALUES["trial_id"]).scalar_subquery())
+    .values(last_event=_LAST + 1, deaths=case((_DEATHS == 0, 0), (_SAME, _DEATHS), else_=0))  # mostly there are none
     .returning(sweeps.c.id, _LAST)
 )
 _DISCOUNT = update(sweeps).where(sweeps.c.id == bindparam("of_sweep")).values(last_event=_LAST - 1)
-_VALUES = {column.name: bindparam(column.name, type_=column.type) for column in measurements.c}
-_SAME = exists().where(measurements.c.trial_id == _VALUES["trial_id"], measurements.c.step == _VALUES["step"])
 _KEEP = (
     insert(measurements)
     .from_select(list(_VALUES), select(*_VALUES.values()).where(~_SAME))
@@ -42,7 +42,7 @@ _TELL = insert(events)
 def add(connection: Connection, measurement: Measurement, *, checkpoint: str | None) -> bool:
     """As `ports.Store.add_measurement`, within a transaction. Taking the event's number locks the sweep's row."""
     trial_id, step = measurement.trial_id, measurement.step
-    counted = connection.execute(_COUNT, {"of_trial": trial_id}).one_or_none()
+    counted = connection.execute(_COUNT, {"trial_id": trial_id, "step": step}).one_or_none()
     if counted is None:
         raise NotFound(f"there is no trial {trial_id!r}")
     sweep_id, number = counted

@@ -88,10 +88,25 @@ def test_a_sweep_whose_drivers_keep_dying_fails(world: World) -> None:
     failed = world.now(sweep)
     assert [attempt for _, attempt in world.launcher.launches] == [1, 2, 3, 4, 5]
     assert failed.state is SweepState.FAILED
-    assert failed.reason == "the driver died 5 times, the last time with: exit code 137"
+    assert failed.reason == "the driver died 5 times without a result in between, the last time with: exit code 137"
     assert world.store.trial(unfinished.id).state is TrialState.FAILED
     assert world.store.trial(unfinished.id).reason == failed.reason
     assert [version.trial_id for version in world.store.model_versions("digits")] == [best.id]
+
+
+def test_a_sweep_that_gets_on_between_its_drivers_deaths_goes_on(world: World) -> None:
+    """However often they die in all; then as many in a row as of a new sweep, and it has failed."""
+    sweep = world.submit()
+    world.run(sweep)
+    for number in range(2 * reconciler.MAX_DEATHS):
+        world.trial(sweep, number)
+        world.die(sweep)
+        world.reconcile()
+    for _ in range(reconciler.MAX_DEATHS - 1):
+        assert world.now(sweep).state is SweepState.RUNNING
+        world.die(sweep)
+        world.reconcile()
+    assert world.now(sweep).state is SweepState.FAILED
 
 
 def test_a_sweep_whose_drivers_never_start_it_fails_too(world: World) -> None:

@@ -155,6 +155,20 @@ def test_attempts_after_the_first_are_deaths_until_it_is_queued_again(store: Sto
     assert (store.sweep(sweep.id).attempt, store.sweep(sweep.id).deaths) == (3, 0)
 
 
+def test_a_new_result_makes_up_for_deaths(store: Store) -> None:
+    """Of its own sweep; a step that was reported before does not."""
+    sweep, other = add_sweep(store), add_sweep(store, "other222")
+    trial = add_trial(store, sweep)
+    store.add_measurement(measure(trial, 1))
+    for one in (sweep, other):
+        store.move_sweep(one.id, SweepState.RUNNING, at=NOW)
+        store.count_attempt(one.id)
+    store.add_measurement(measure(trial, 1))
+    assert [store.sweep(one.id).deaths for one in (sweep, other)] == [1, 1]
+    store.add_measurement(measure(trial, 2))
+    assert [store.sweep(one.id).deaths for one in (sweep, other)] == [0, 1]
+
+
 def test_a_deleted_sweep_leaves_nothing_and_others_alone(store: Store) -> None:
     """Its trials, measurements, events, model versions and claims go; an older version of its model is champion."""
     kept, gone = add_sweep(store, "kept2222"), add_sweep(store, "gone2222")
