@@ -21,6 +21,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.search import Searcher
 
 from service.driver.run import Run
+from service.driver.share import share
 from service.plan import Resources
 from trainables.trainable import TrialTrainable
 
@@ -192,7 +193,7 @@ class Engine:
                 return
             with tempfile.TemporaryDirectory(prefix="sweepserve-tune-") as folder:
                 tune.Tuner(
-                    tune.with_resources(TrialTrainable, partial(_request, largest(nodes))),
+                    tune.with_resources(TrialTrainable, partial(_request, most(nodes, self._resources))),
                     tune_config=tune.TuneConfig(
                         num_samples=-1,
                         search_alg=_Suggest(self._run, self._resources, names),
@@ -213,9 +214,20 @@ class Engine:
             self.error = _last_line(str(error)) or type(error).__name__
 
 
-def largest(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The most CPUs and GPUs that one of the nodes has."""
-    return {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in ("CPU", "GPU")}
+def most(nodes: Sequence[Mapping[str, float]], resources: Resources) -> dict[str, float]:
+    """The most that a trial can ask for, be its share enlarged: what one node has, of those that hold its usual share.
+
+    Of several, that with most of the GPUs that an enlarged share has, then with most of the CPUs.
+    """
+    twice = share(resources, enlarged=True)
+    holding = [node for node in nodes if resources.misfit([node]) is None]
+    return max(
+        (
+            {"CPU": min(twice["cpus"], node.get("CPU", 0)), "GPU": min(twice["gpus"], node.get("GPU", 0))}
+            for node in holding
+        ),
+        key=lambda has: (has["GPU"], has["CPU"]),
+    )
 
 
 def out_of_memory(error: BaseException | str) -> bool:
@@ -228,10 +240,10 @@ def out_of_memory(error: BaseException | str) -> bool:
     return "can't allocate memory" in text or "OutOfMemoryError" in text or "running low on memory" in text
 
 
-def _request(most: Mapping[str, float], config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+def _request(limit: Mapping[str, float], config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """What a trial asks of Ray: its share, and no more than a node has."""
-    share = {"CPU": min(config["cpus"], most["CPU"]), "GPU": min(config["gpus"], most["GPU"])}
-    return tune.PlacementGroupFactory([{name: amount for name, amount in share.items() if amount}])
+    asked = {"CPU": min(config["cpus"], limit["CPU"]), "GPU": min(config["gpus"], limit["GPU"])}
+    return tune.PlacementGroupFactory([{name: amount for name, amount in asked.items() if amount}])
 
 
 def _capacity(resources: Resources) -> int:

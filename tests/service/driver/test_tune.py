@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 from ray import cloudpickle
-from ray.exceptions import RayTaskError
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
-from service.driver.tune import _Judge, _Suggest, _Watch, out_of_memory
+from service.driver.tune import _Judge, _Suggest, _Watch, most, out_of_memory
 from service.plan import Resources
 
 
@@ -30,7 +34,7 @@ def test_snapshots_hold_nothing_of_the_run(dumps: Any) -> None:
 
 
 def test_want_of_memory_is_told_from_other_errors() -> None:
-    """As Python, PyTorch and Ray say it, themselves or through a task that they happened in."""
+    """As Python and PyTorch say it, themselves or through a task that they happened in."""
     with pytest.raises(RuntimeError) as torchs:
         torch.empty(2**60)
     with pytest.raises(MemoryError) as pythons:
@@ -41,3 +45,31 @@ def test_want_of_memory_is_told_from_other_errors() -> None:
         assert out_of_memory(str(error)) or isinstance(error, MemoryError | torch.OutOfMemoryError)
     assert not out_of_memory(RuntimeError("shapes do not fit"))
     assert not out_of_memory("the worker died")
+
+
+def test_want_of_memory_is_told_where_rays_monitor_ended_a_worker() -> None:
+    """In the words of the program that ends it, however Ray hands them on."""
+    with (Path(ray.__file__).parent / "core/src/ray/raylet/raylet").open("rb") as file:
+        program = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        place = program.find(b"killed due to the node running low on memory")
+        assert place >= 0, "Ray says it otherwise by now"
+        words = program[program.rfind(b"\0", 0, place) + 1 : program.find(b"\0", place)].decode()
+    died = ActorDiedError(ActorDiedErrorContext(error_message=words, actor_id=bytes(16)))
+    for error in (OutOfMemoryError(words), died, f"{OutOfMemoryError.__name__}: {words}", words):
+        assert out_of_memory(error)
+    assert not out_of_memory(ActorDiedError(ActorDiedErrorContext(error_message="killed", actor_id=bytes(16))))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gets"),
+    [
+        ([{"CPU": 16.0}, {"CPU": 2.0, "GPU": 1.0}], (2, 1)),
+        ([{"CPU": 16.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 1.0}, {"CPU": 1.0, "GPU": 8.0}], (4, 1)),
+        ([{"CPU": 16.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 2.0}], (2, 2)),
+        ([{"CPU": 16.0, "GPU": 8.0}], (4, 2)),
+    ],
+)
+def test_an_enlarged_share_is_one_that_some_node_has(nodes: Any, gets: tuple[float, float]) -> None:
+    """All of it on one node, and no less than the usual share."""
+    has = most(nodes, Resources(cpus=2, gpus=1))
+    assert (has["CPU"], has["GPU"]) == gets
