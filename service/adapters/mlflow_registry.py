@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from service.adapters.mlflow_package import package
 from service.adapters.mlflow_runs import Runs
+from service.domain import Sweep
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,19 @@ def show_model(client: MlflowClient, runs: Runs, version: Mapping[str, Any]) -> 
     client.set_registered_model_alias(name, CHAMPION, known[number])
     client.set_registered_model_tag(name, "sweepserve.promotion", str(promotion))
     client.set_tag(runs.parent, "sweepserve.champion", trial_id)
+
+
+def forget_models(client: MlflowClient, sweep: Sweep) -> None:
+    """Takes the sweep's versions out of the registry, and puts the models that they are of into MLflow's bin."""
+    for version in client.search_model_versions(f"name = '{sweep.name}'"):
+        if version.tags.get("sweepserve.sweep") == sweep.id:
+            client.delete_model_version(sweep.name, version.version)
+    experiment = client.get_experiment_by_name(sweep.name)
+    if experiment is not None:
+        of_sweep = f"tags.`sweepserve.sweep` = '{sweep.id}'"
+        while models := client.search_logged_models([experiment.experiment_id], of_sweep):  # a page of them
+            for model in models:
+                client.delete_logged_model(model.model_id)
 
 
 def _register(client: MlflowClient, runs: Runs, version: Mapping[str, Any], saved: Path) -> str:

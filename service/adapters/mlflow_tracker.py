@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from service.adapters import mlflow_runs
 from service.adapters.mlflow_connection import connect
-from service.adapters.mlflow_registry import show_model
+from service.adapters.mlflow_registry import forget_models, show_model
 from service.adapters.mlflow_runs import Runs, milliseconds
 from service.domain import Event, Sweep, SweepState, TrialState
 from service.errors import Unavailable
@@ -80,19 +80,17 @@ class MlflowTracker:
             raise Unavailable(f"MLflow at {self._settings.tracking_url} refused: {error}") from error
 
     def forget(self, sweep: Sweep) -> None:
-        """Puts the sweep's runs into MLflow's bin, and takes its versions out of the registry.
+        """Puts the sweep's runs and models into MLflow's bin, and takes its versions out of the registry.
 
         Raises:
             Unavailable: MLflow did not do all of it.
         """
         try:
+            forget_models(self._client, sweep)
             runs = mlflow_runs.find(self._client, sweep)
             if runs is not None:
                 for run_id in {runs.parent, *runs.trials.values()} - set(runs.binned):
                     self._client.delete_run(run_id)
-            for version in self._client.search_model_versions(f"name = '{sweep.name}'"):
-                if version.tags.get("sweepserve.sweep") == sweep.id:
-                    self._client.delete_model_version(sweep.name, version.version)
         except (MlflowException, OSError) as error:
             raise Unavailable(f"MLflow at {self._settings.tracking_url} refused: {error}") from error
         self._known.pop(sweep.id, None)

@@ -247,6 +247,22 @@ def test_runs_in_the_bin_are_taken_out(lab: Lab) -> None:
     assert lab.runs()[1].data.metrics == {"validation/accuracy": 0.5}
 
 
+def test_of_a_deleted_sweep_nothing_stays_that_mlflow_does_not_collect(lab: Lab, saved: Path) -> None:
+    """Runs and models are in its bin, versions gone, models of others as they were; asked again, it changes nothing."""
+    trial_id = lab.trial(0)
+    lab.finish(trial_id, TrialState.COMPLETED, 0.5)
+    lab.version(trial_id, 0.5, saved)
+    lab.show()
+    (experiment,) = {run.info.experiment_id for run in lab.runs()}
+    other = lab.client.create_logged_model(experiment, "another", tags={"sweepserve.sweep": "another"})
+    assert len(lab.client.search_logged_models([experiment])) == 2
+    for _ in range(2):
+        lab.tracker.forget(lab.store.sweep(lab.id))
+        assert [one.model_id for one in lab.client.search_logged_models([experiment])] == [other.model_id]
+        assert lab.client.search_model_versions(f"name = '{lab.name}'") == []
+        assert {run.info.lifecycle_stage for run in lab.runs()} == {"deleted"}
+
+
 def test_pictures_are_artifacts_of_the_parent(lab: Lab, saved: Path) -> None:
     """What the driver drew is on the sweep's run."""
     fill(lab, saved)
