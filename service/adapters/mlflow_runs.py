@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, ViewType
@@ -26,6 +28,17 @@ class Runs:
     """Run ids by trial id."""
     binned: list[str] = field(default_factory=list)
     """Ids of the runs that somebody deleted."""
+    spare: list[str] = field(default_factory=list)
+    """Ids of second runs of the sweep or of a trial: a slow MLflow made them when they were no longer waited for."""
+
+
+class _Found(NamedTuple):
+    """A run; of several of one thing the greatest is kept: the one that has been written to."""
+
+    shown: int
+    written: bool
+    active: bool
+    run_id: str
 
 
 def ready(client: MlflowClient, sweep: Sweep, tags: Mapping[str, str]) -> Runs:
@@ -34,7 +47,14 @@ def ready(client: MlflowClient, sweep: Sweep, tags: Mapping[str, str]) -> Runs:
     runs = find(client, sweep) or _made(client, sweep, experiment, tags)
     for run_id in runs.binned:
         client.restore_run(run_id)
+    _delete(client, runs.spare)
     return runs
+
+
+def delete_spare(client: MlflowClient, sweep: Sweep) -> None:
+    """Leaves one run a trial, and one for the sweep."""
+    runs = find(client, sweep)
+    _delete(client, runs.spare if runs is not None else ())
 
 
 def find(client: MlflowClient, sweep: Sweep) -> Runs | None:
@@ -42,22 +62,33 @@ def find(client: MlflowClient, sweep: Sweep) -> Runs | None:
     experiment = client.get_experiment_by_name(sweep.name)
     if experiment is None:
         return None
-    runs = Runs(experiment.experiment_id, "")
+    found: dict[str, list[_Found]] = defaultdict(list)  # by trial; the sweep's own has none
     token: str | None = None
     while token != "":
         page = client.search_runs(
             [experiment.experiment_id], f"tags.`sweepserve.sweep` = '{sweep.id}'", ViewType.ALL, page_token=token
         )
         for run in page:
-            if run.info.lifecycle_stage == LifecycleStage.DELETED:
-                runs.binned.append(run.info.run_id)
-            trial = run.data.tags.get("sweepserve.trial")
-            if trial is not None:
-                runs.trials[trial] = run.info.run_id
-            else:
-                runs.parent, runs.shown = run.info.run_id, int(run.data.tags.get("sweepserve.event", 0))
+            tags, active = run.data.tags, run.info.lifecycle_stage == LifecycleStage.ACTIVE
+            shown, written = int(tags.get("sweepserve.event", 0)), "sweepserve.state" in tags
+            found[tags.get("sweepserve.trial", "")].append(_Found(shown, written, active, run.info.run_id))
         token = page.token or ""
+    runs = Runs(experiment.experiment_id, "")
+    for trial, several in found.items():
+        *spare, kept = sorted(several)
+        runs.spare += [one.run_id for one in spare if one.active]
+        if not kept.active:
+            runs.binned.append(kept.run_id)
+        if trial:
+            runs.trials[trial] = kept.run_id
+        else:
+            runs.parent, runs.shown = kept.run_id, kept.shown
     return runs if runs.parent else None
+
+
+def _delete(client: MlflowClient, run_ids: Iterable[str]) -> None:
+    for run_id in run_ids:
+        client.delete_run(run_id)
 
 
 def _made(client: MlflowClient, sweep: Sweep, experiment: str, tags: Mapping[str, str]) -> Runs:

@@ -89,7 +89,7 @@ class MlflowTracker:
             forget_models(self._client, sweep)
             runs = mlflow_runs.find(self._client, sweep)
             if runs is not None:
-                for run_id in {runs.parent, *runs.trials.values()} - set(runs.binned):
+                for run_id in {runs.parent, *runs.trials.values(), *runs.spare} - set(runs.binned):
                     self._client.delete_run(run_id)
         except (MlflowException, OSError) as error:
             raise Unavailable(f"MLflow at {self._settings.tracking_url} refused: {error}") from error
@@ -178,6 +178,7 @@ class MlflowTracker:
             if pictures.is_dir():
                 self._client.log_artifacts(runs.parent, str(pictures), "pictures")
             self._client.set_terminated(runs.parent, _RUN_STATUS[state], milliseconds(event.at))
+            mlflow_runs.delete_spare(self._client, sweep)  # that were made since the last look
         elif state is SweepState.QUEUED and event.number > 1:  # it goes on after its end
             self._client.update_run(runs.parent, "RUNNING")
 

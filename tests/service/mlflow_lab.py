@@ -6,10 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,83 @@ def _healthy(url: str) -> bool:
         return httpx.get(f"{url}/health").status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+class ImpatientWay(ThreadingHTTPServer):
+    """A way to an MLflow server that gives up on making a run, though the server makes it.
+
+    Args:
+        url: of the server.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Carrier)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.client = httpx.Client(base_url=url, timeout=60)
+        self.patient = True
+        """Else it does not wait for the next run's making."""
+        self.late = False
+        """Runs that it does not wait for are made when `catch_up` is called, and else at once."""
+        self._waiting: list[httpx.Request] = []
+
+    def carry(self, request: httpx.Request) -> httpx.Response | None:
+        """The server's answer; None: it was not waited for."""
+        if self.patient or not request.url.path.endswith("/runs/create"):
+            return self.client.send(request)
+        self.patient = True
+        self._waiting.append(request)
+        if not self.late:
+            self.catch_up()
+        return None
+
+    def catch_up(self) -> None:
+        """The server makes the runs that were not waited for."""
+        while self._waiting:
+            self.client.send(self._waiting.pop()).raise_for_status()
+
+    def server_close(self) -> None:
+        super().server_close()
+        self.client.close()
+
+
+class _Carrier(BaseHTTPRequestHandler):
+    server: ImpatientWay
+
+    def do_GET(self) -> None:
+        self._carry()
+
+    def do_POST(self) -> None:
+        self._carry()
+
+    def do_PUT(self) -> None:
+        self._carry()
+
+    def _carry(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        kind = {"Content-Type": self.headers.get("Content-Type", "text/plain")}
+        request = self.server.client.build_request(self.command, self.path, content=body, headers=kind)
+        answer = self.server.carry(request)
+        if answer is not None:
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def impatient_way(url: str) -> Iterator[ImpatientWay]:
+    """Such a way to that server."""
+    with ImpatientWay(url) as way:
+        thread = threading.Thread(target=way.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield way
+        finally:
+            way.shutdown()
+            thread.join()
 
 
 class Lab:
