@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import socket
 import threading
 import time
@@ -77,11 +76,14 @@ class Hurt:
             self._kill_everything()
             return
         deadline = time.monotonic() + within
-        while not (victims := self.processes(program)):
+        victims: list[psutil.Process] = []
+        while not victims:
             assert time.monotonic() < deadline, f"no {program} to kill"
+            for process in self.processes(program):
+                with suppress(psutil.NoSuchProcess):  # it went by itself after another one of them
+                    process.kill()
+                    victims.append(process)
             time.sleep(0.05)
-        for process in victims:
-            process.send_signal(signal.SIGKILL)
         self.until(lambda: not any(living(process) for process in victims), within=10)
         self.killed[program] += len(victims)
 

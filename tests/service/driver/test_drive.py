@@ -198,7 +198,8 @@ def test_a_node_is_lost_and_its_trial_goes_on_elsewhere(lab: Lab) -> None:
     finally:
         family = [node, *node.children(recursive=True)]
         for process in family:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it went by itself after its parent
+                process.kill()
         psutil.wait_procs(family, timeout=10)
     assert not any(process.is_running() for process in family)
     assert driver.wait(timeout=240) == 0, lab.log.read_text()
