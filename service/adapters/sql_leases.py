@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -11,16 +13,16 @@ from service.port_values import Lease
 
 def take(connection: Connection, name: str, *, holder: str, after: Lease | None) -> Lease | None:
     """As `ports.Store.take_lease`, within a transaction."""
-    beat = after.beat + 1 if after is not None else 1
-    if after is None:
-        try:
-            with connection.begin_nested():
-                connection.execute(insert(leases).values(name=name, holder=holder, beat=beat))
-        except IntegrityError:  # somebody has it already
-            pass
-    else:
+    if after is None and _lease(connection, name) is None:
+        with suppress(IntegrityError), connection.begin_nested():  # somebody may have been quicker
+            connection.execute(insert(leases).values(name=name, holder=holder, beat=1))
+    elif after is not None:
         same = (leases.c.name == name, leases.c.holder == after.holder, leases.c.beat == after.beat)
-        connection.execute(update(leases).where(*same).values(holder=holder, beat=beat))
+        connection.execute(update(leases).where(*same).values(holder=holder, beat=after.beat + 1))
+    return _lease(connection, name)
+
+
+def _lease(connection: Connection, name: str) -> Lease | None:
     query = select(leases.c.holder, leases.c.beat).where(leases.c.name == name)
     found = connection.execute(query).mappings().one_or_none()
     return Lease(**found) if found is not None else None
