@@ -77,8 +77,10 @@ def create_app(
         )
 
     def track() -> None:
-        tracking.remove(store, tracker, sweeps_root=settings.sweeps_root)
-        tracking.drain(store, tracker)
+        try:
+            tracking.remove(store, tracker, sweeps_root=settings.sweeps_root)
+        finally:  # a sweep that cannot be removed does not keep the others from being shown
+            tracking.drain(store, tracker)
 
     loops = (
         Loop("leader", leader.renew),

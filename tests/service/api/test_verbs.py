@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +94,24 @@ def test_a_deleted_sweep_goes_with_its_files_and_runs(service: Any) -> None:
     assert service.http.get(f"/v1/sweeps/{sweep.id}").status_code == 404
     assert service.tracker.shown(sweep.id) == []
     assert service.http.delete(f"/v1/sweeps/{sweep.id}").status_code == 404
+
+
+def test_a_sweep_that_cannot_be_removed_does_not_hold_up_the_others(
+    service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else's file is in its folder, say."""
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(f"not yours: {folder}")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    removed, other = service.running(), service.sweep()
+    service.store.move_sweep(removed.id, SweepState.COMPLETED, at=service.clock.now())
+    service.store.move_sweep(removed.id, SweepState.DELETING, at=service.clock.now())
+    track = next(loop for loop in service.app.state.parts.loops if loop.name == "tracker")
+    with pytest.raises(Exception, match="not yours"):
+        track.step()
+    assert len(service.tracker.shown(other.id)) > 0
 
 
 def test_of_two_apps_over_one_store_one_acts(make_service: Any) -> None:
