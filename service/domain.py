@@ -254,6 +254,11 @@ class Trial:
             raise ValueError(f"a completed trial needs finite values, got {values}")
         return replace(self, state=state, reason=_text(reason), values=values, finished_at=at if state.final else None)
 
+    def has_moved(self, state: TrialState, *, at: datetime, reason: str = "") -> bool:
+        """This very move has been made: whoever asks for it again never heard so."""
+        then = at if state.final else None
+        return (self.state, self.reason, self.finished_at) == (state, _text(reason), then)
+
     def exploited(self, exploit: Exploit) -> Self:
         """The trial once it has taken over another's weights."""
         return replace(

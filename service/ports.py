@@ -152,7 +152,10 @@ class Store(Protocol):
         reason: str = "",
         values: tuple[float, ...] | None = None,
     ) -> Trial:
-        """Moves the trial by `Trial.to` (event `trial`). Raises IllegalMove."""
+        """Moves the trial by `Trial.to` (event `trial`). Raises IllegalMove.
+
+        A move that has been made already (`Trial.has_moved`) changes nothing, and makes no event.
+        """
 
     def add_exploits(self, sweep_id: str, exploits: Sequence[Exploit], *, at: datetime) -> None:
         """Moves trials of the sweep on by `Trial.exploited`, all of them or none (event `exploit` each).

@@ -240,7 +240,10 @@ class MemoryStore:
         values: tuple[float, ...] | None = None,
     ) -> Trial:
         with self._lock:
-            ended = self._trials[trial_id] = self.trial(trial_id).to(state, at=at, reason=reason, values=values)
+            trial = self.trial(trial_id)
+            if trial.has_moved(state, at=at, reason=reason):
+                return trial
+            ended = self._trials[trial_id] = trial.to(state, at=at, reason=reason, values=values)
             self._append(ended.sweep_id, "trial", as_data(ended), at)
             return self.trial(trial_id)
 

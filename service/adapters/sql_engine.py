@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.adapters.strict_json import decode, encode
@@ -17,6 +17,8 @@ from service.errors import Unavailable
 
 _BUSY_SECONDS = 30.0
 _PAUSE_SECONDS = 0.01
+_ONLY_READS = "25006"
+"""PostgreSQL's code for a write on a server that has become, or still is, another one's copy."""
 
 
 def make_engine(url: URL) -> Engine:
@@ -51,9 +53,15 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes, all or nothing. Raises Unavailable where the database does not answer."""
+    """A transaction that writes, all or nothing. Raises Unavailable where the database takes none or is silent."""
     with _answering(), engine.execution_options(writes=True).begin() as connection:
-        yield connection
+        try:
+            yield connection
+        except InternalError as error:
+            if getattr(error.orig, "sqlstate", "") != _ONLY_READS:
+                raise
+            connection.invalidate()  # a new one may find the server that has taken over
+            raise Unavailable(f"the database takes no writes: {error.orig}") from error
 
 
 @contextmanager

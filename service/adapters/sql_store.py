@@ -266,7 +266,10 @@ class SqlStore:
     ) -> Trial:
         with self._write() as connection:
             sql_reading.lock_sweep_of(connection, trial_id)
-            ended = sql_reading.trial(connection, trial_id).to(state, at=at, reason=reason, values=values)
+            trial = sql_reading.trial(connection, trial_id)
+            if trial.has_moved(state, at=at, reason=reason):
+                return trial
+            ended = trial.to(state, at=at, reason=reason, values=values)
             connection.execute(update(trials).where(trials.c.id == trial_id).values(_trial_row(ended)))
             sql_events.append(connection, ended.sweep_id, "trial", as_data(ended), at)
             return ended

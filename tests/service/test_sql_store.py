@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, make_url, text
 
 from service.adapters.sql_store import SqlStore
 from service.adapters.sql_tables import metadata
@@ -187,6 +187,30 @@ def test_a_server_that_does_not_answer_is_unavailable() -> None:
         store.sweeps()
     assert "secret" not in str(caught.value)
     store.close()
+
+
+def test_a_server_that_only_reads_is_unavailable_for_writes(postgres: Any) -> None:
+    """Another has taken over from it, say. The next write connects anew, since that may find the other one."""
+    url = postgres.migrated()
+    server = create_engine(url)
+    sweep = Sweep(id="a", name="a", spec={}, created_at=NOW)
+
+    def set_reading(value: str) -> None:
+        with server.begin() as connection:
+            connection.execute(text("SET default_transaction_read_only = off"))
+        with server.begin() as connection:
+            connection.execute(
+                text(f"ALTER DATABASE {make_url(url).database} SET default_transaction_read_only = {value}")
+            )
+
+    with closing(SqlStore(url)) as store:
+        set_reading("on")
+        with pytest.raises(Unavailable, match=r"takes no writes: .*read-only"):
+            store.add_sweep(sweep)
+        set_reading("off")
+        store.add_sweep(sweep)
+        assert [one.id for one in store.sweeps()] == ["a"]
+    server.dispose()
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])

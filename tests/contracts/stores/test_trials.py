@@ -68,6 +68,18 @@ def test_an_ended_trial_keeps_its_values_and_stays_ended(store: Store) -> None:
     assert store.events(sweep.id)[-1].data == as_data(ended)
 
 
+@pytest.mark.parametrize("state", [TrialState.PAUSED, TrialState.COMPLETED])
+def test_a_move_that_was_made_changes_nothing(store: Store, state: TrialState) -> None:
+    """A writer whose connection broke before it heard of its success asks again; for another move it is refused."""
+    sweep = add_sweep(store)
+    trial = add_trial(store, sweep)
+    moved = store.move_trial(trial.id, state, at=NOW, reason="so", values=(0.9,))
+    assert store.move_trial(trial.id, state, at=NOW, reason="so", values=(0.9,)) == moved
+    assert kinds(store, sweep) == ["sweep", "trial", "trial"]
+    with pytest.raises(IllegalMove):
+        store.move_trial(trial.id, state, at=NOW, reason="otherwise")
+
+
 def test_a_failed_trial_may_have_values_that_are_no_numbers(store: Store) -> None:
     """NaN and the infinities come back, from the trial and from its event."""
     sweep = add_sweep(store)
