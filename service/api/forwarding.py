@@ -74,8 +74,8 @@ class Replicas:
         """Drops the connections."""
         await self._http.aclose()
 
-    async def model(self, name: str, version: int) -> None:
-        """A replica has that version in memory; the others will when they are asked.
+    async def ready(self, name: str, version: int) -> None:
+        """A replica has that version in memory; the others will when it is the champion.
 
         Raises:
             NotFound: there is none.

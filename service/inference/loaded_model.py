@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 class Question:
     """One request's images, and what is to be made of the model's outputs."""
 
+    model: LoadedModel
     images: Images | Sequence[Upload]
     finish: Callable[[SavedModel, Tensor], Any]
     steps: int | None
@@ -70,12 +71,12 @@ class LoadedModel:
         try:
             device = torch.device("cuda") if torch.cuda.is_available() else None
             self.saved = load_model(Path(version.path), device=device)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
             message = f"version {version.version} of model {version.name!r} cannot be loaded: {error}"
             raise Unavailable(message) from error
         self.eager = Eager(self.saved)
         self.choice, self.ready = Choice(self.eager, ()), serving.engine == "eager"
-        self.batcher = Batcher(self.answer, executor=executor, workers=workers, serving=serving)
+        self.batcher = Batcher(_answer, executor=executor, workers=workers, serving=serving)
         # The first call is slow: libraries choose and compile what they will run.
         outputs = torch.from_numpy(self.eager.run(np.zeros((1, *self.saved.preprocessing.input_shape), np.uint8)))
         self.tensors = {
@@ -153,3 +154,12 @@ class LoadedModel:
             return question.finish(self.saved, outputs)
         except Exception as error:  # noqa: BLE001
             return error
+
+
+def _answer(questions: Sequence[Question]) -> list[Any]:
+    """By the model that they are for.
+
+    A batcher that knew it itself would make a cycle, which only the garbage collector frees; and that one passes over
+    the models that were there when libraries were set aside.
+    """
+    return questions[0].model.answer(questions)

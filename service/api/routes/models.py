@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import anyio.to_thread
@@ -12,7 +13,9 @@ from service.api.pages import Limit, PageToken, page, place
 from service.api.parts import Here
 from service.api.versions import VERSIONED, Versioned
 from service.api.views import Models, ModelView, Promotions, PromotionView, View
+from service.champions import standing
 from service.domain import Promotion
+from service.errors import ServiceError
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -62,9 +65,9 @@ class Undo(View):
 async def promote(name: str, wish: Wish, request: Request, here: Here) -> PromotionView:
     """Makes a version the model's champion, whatever its value; a better trial still takes its place.
 
-    It is in memory before it answers, so that no request waits for it.
+    It is in memory before it answers, and its engine is ready unless that takes too long, so that no request waits.
     """
-    await (here.replicas or here.predictors).model(name, wish.version)
+    await (here.replicas or here.predictors).ready(name, wish.version)
 
     def change() -> Promotion:
         return here.store.promote(name, wish.version, at=here.clock.now(), by=_asker(request), reason=wish.reason)
@@ -76,8 +79,15 @@ async def promote(name: str, wish: Wish, request: Request, here: Here) -> Promot
 
 @router.post("/{name}/rollback")
 async def roll_back(name: str, request: Request, here: Here, undo: Undo | None = None) -> PromotionView:
-    """Undoes the last promotion that stands: the champion before it answers again. Again goes back further."""
+    """Undoes the last promotion that stands: the champion before it answers again. Again goes back further.
+
+    As for a promotion it is made ready before, where that can be; where it cannot, this is done all the same.
+    """
     reason = undo.reason if undo is not None else ""
+    promotions = await anyio.to_thread.run_sync(here.store.promotions, name)
+    with suppress(ServiceError):
+        for version in standing(promotions[::-1])[-2:-1]:
+            await (here.replicas or here.predictors).ready(name, version)
 
     def change() -> Promotion:
         return here.store.roll_back(name, at=here.clock.now(), by=_asker(request), reason=reason)

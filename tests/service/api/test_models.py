@@ -64,14 +64,16 @@ def test_a_model_that_is_not_there_yet_is_a_404_that_says_so(service: Any) -> No
     assert service.http.get("/v1/models/digits").status_code == 404
 
 
-def test_a_new_champion_answers_at_once(service: Any) -> None:
-    """The request after the registration is answered by the new version."""
+def test_a_new_champion_answers_as_soon_as_it_is_ready(service: Any) -> None:
+    """Until then requests are answered by the version before, which says so; they load the new one."""
     content = _json(_png(IMAGES[0]))
     service.model(seed=1)
-    first = service.http.post("/v1/models/digits/predict", json=content).json()
+    first = second = service.http.post("/v1/models/digits/predict", json=content).json()
+    assert first["version"] == 1
     service.model(seed=2)
-    second = service.http.post("/v1/models/digits/predict", json=content).json()
-    assert (first["version"], second["version"]) == (1, 2)
+    while second["version"] == 1:
+        assert second == first
+        second = service.http.post("/v1/models/digits/predict", json=content).json()
     assert first["predictions"] != second["predictions"]
 
 
@@ -283,6 +285,16 @@ def test_a_version_whose_files_are_gone_does_not_become_champion(service: Any) -
     (Path(first.path) / "model.json").unlink()
     assert service.http.post("/v1/models/digits/promote", json={"version": 1}).status_code == 503
     assert service.store.champion("digits").version == 2
+
+
+def test_a_rollback_is_done_whatever_can_be_loaded(service: Any) -> None:
+    """It is the way out. Where the version's files are there, it is in memory before it answers."""
+    versions = [service.model(seed=seed) for seed in range(3)]
+    assert service.http.post("/v1/models/digits/rollback").json()["version"] == 2
+    assert [one["version"] for one in service.http.get("/v1/models/digits").json()["loaded"]] == [2]
+    (Path(versions[0].path) / "model.json").unlink()
+    assert service.http.post("/v1/models/digits/rollback").json()["version"] == 1
+    assert service.store.champion("digits").version == 1
 
 
 def test_a_model_tells_what_runs_it(service: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from service.errors import BadRequest, NotFound, Unavailable
-from service.inference import predictor
+from service.inference import loaded_model, predictor
 from service.inference.predictor import Prediction, Predictors
 from service.inference.serving_config import Serving, ServingTable, serving_table
 from service.inference.uploads import Upload
@@ -70,8 +70,13 @@ def test_a_version_may_be_asked_by_its_number_or_its_sweep(service: Any) -> None
         assert (await ask(predictors, "digits", version=1)).version == first
         assert (await ask(predictors, "digits", sweep=first.sweep_id)).version == first
         assert (await ask(predictors, "digits")).version == second
-        for which in ({"version": 3}, {"sweep": "nobody's"}, {"version": 1, "sweep": second.sweep_id}):
-            with pytest.raises(NotFound, match=r"there is no (version|of sweep)"):
+        for which, said in (
+            ({"version": 3}, "version 3"),
+            ({"version": 0}, "version 0"),
+            ({"sweep": ""}, "version of sweep ''"),
+            ({"version": 1, "sweep": second.sweep_id}, f"version 1 of sweep '{second.sweep_id}'"),
+        ):
+            with pytest.raises(NotFound, match=f"^there is no {said} of model 'digits'$"):
                 await ask(predictors, "digits", **which)
 
     run(scene, service.store)
@@ -151,9 +156,9 @@ def test_the_store_is_asked_once_in_a_while(service: Any) -> None:
         assert (await ask(predictors, "digits")).version == first
         second = service.model(seed=2)
         now[0] = 0.19
-        assert (await ask(predictors, "digits")).version == first
+        assert await predictors.version("digits") == first
         now[0] = 0.21
-        assert (await ask(predictors, "digits")).version == second
+        assert await predictors.version("digits") == second
         third = service.model(seed=3)
         predictors.forget("digits")
         assert (await ask(predictors, "digits")).version == third
@@ -162,10 +167,11 @@ def test_the_store_is_asked_once_in_a_while(service: Any) -> None:
 
 
 class Slow:
-    """A store that answers who is the champion when it is told to."""
+    """A store that answers who is the champion when it is told to; of versions it tells at once."""
 
-    def __init__(self, champion: Any) -> None:
-        self.asked, self.answer, self._champion = 0, threading.Event(), champion
+    def __init__(self, store: Any) -> None:
+        self.asked, self.answer, self._champion = 0, threading.Event(), store.champion
+        self.model_versions = store.model_versions
 
     def champion(self, name: str) -> Any:
         """Who it was when it was asked."""
@@ -180,7 +186,7 @@ def test_who_asks_while_the_store_is_asked_waits_for_that_answer(service: Any) -
     first = service.model()
 
     async def scene(predictors: Predictors) -> None:
-        slow = predictors._store = Slow(service.store.champion)  # type: ignore[assignment]
+        slow = predictors._store = Slow(service.store)  # type: ignore[assignment]
         many = [asyncio.create_task(predictors.version(name)) for name in ["digits"] * 20 + ["other"] * 20]
         while slow.asked < 2:
             await asyncio.sleep(0)
@@ -200,7 +206,7 @@ def test_an_answer_from_before_a_promotion_is_not_kept(service: Any) -> None:
     first = service.model(seed=1)
 
     async def scene(predictors: Predictors) -> None:
-        slow = predictors._store = Slow(service.store.champion)  # type: ignore[assignment]
+        slow = predictors._store = Slow(service.store)  # type: ignore[assignment]
         before = asyncio.create_task(predictors.version("digits"))
         while not slow.asked:
             await asyncio.sleep(0)
@@ -211,6 +217,52 @@ def test_an_answer_from_before_a_promotion_is_not_kept(service: Any) -> None:
         assert await predictors.version("digits") == second
 
     run(scene, service.store, fresh=60.0)
+
+
+def test_a_known_champion_answers_while_the_store_takes_long(service: Any) -> None:
+    """All ask it once; who asks for a name that is not known yet, or whose champion was changed here, waits."""
+    first = service.model(seed=1)
+
+    async def scene(predictors: Predictors) -> None:
+        await ask(predictors, "digits")
+        slow = predictors._store = Slow(service.store)  # type: ignore[assignment]
+        second = service.model(seed=2)
+        for _ in range(3):
+            assert await predictors.version("digits") == first
+        unknown = asyncio.create_task(predictors.version("other"))
+        predictors.forget("digits")
+        promoted = asyncio.create_task(predictors.version("digits"))
+        while slow.asked < 3:
+            await asyncio.sleep(0)
+        assert not promoted.done()
+        slow.answer.set()
+        assert await promoted == second
+        with pytest.raises(NotFound):
+            await unknown
+
+    run(scene, service.store, patience=0.0)
+
+
+def test_models_that_are_being_loaded_hold_up_no_others(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many: to ask the store who the champion is takes none of their threads."""
+    names = [f"slow{number}" for number in range(6)]
+    for name in ("digits", *names):
+        service.model(name)
+    may = threading.Event()
+
+    async def scene(predictors: Predictors) -> None:
+        before = await ask(predictors, "digits")
+        monkeypatch.setattr(loaded_model, "load_model", lambda *a, **k: may.wait(20) and load_model(*a, **k))
+        loading = [asyncio.create_task(predictors.model(name)) for name in names]
+        while predictors._loading._work_queue.qsize() < 2:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            assert await ask(predictors, "digits") == before
+            assert await predictors.known_versions("digits") == [before.version]
+        may.set()
+        await asyncio.gather(*loading)
+
+    run(scene, service.store)
 
 
 def test_the_garbage_collector_passes_over_the_libraries_of_engines(service: Any) -> None:
