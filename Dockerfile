@@ -8,8 +8,10 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY search_spaces search_spaces
 COPY trainables trainables
 COPY service service
-# Another torch, with CUDA, comes by --build-arg TORCH=...
+# Another torch, as 2.13.0+cu130, from an index that has it. No password belongs in these: the image's history shows them.
 ARG TORCH=
+ARG PIP_INDEX_URL=
+ARG PIP_EXTRA_INDEX_URL=
 RUN if [ -n "$TORCH" ]; then sed -i "s/^torch==.*/torch==$TORCH/" constraints.txt; fi \
  && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[postgres,s3,serve]"
 

@@ -44,7 +44,7 @@ clean: ## remove .venv and every cache; sweeps in ~/.sweepserve stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@echo "installing into .venv (once; about two minutes, 2 GB)"
+	@echo "installing into .venv (once; some minutes)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,postgres,serve]"
 	@touch $@

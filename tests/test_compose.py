@@ -70,6 +70,20 @@ def test_secrets_come_from_the_environment_and_have_no_default() -> None:
     assert "://sweepserve:" not in TEXT  # no password in a URL
 
 
+def test_secrets_may_lie_beside_the_file() -> None:
+    """Every command reads them from `.env`, which is neither committed nor part of the image."""
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+    assert "!.env" not in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_builds_may_ask_for_another_torch() -> None:
+    """Its version and the index that has it reach pip; what is left out is empty, which pip takes for not given."""
+    given = {name: service["build"]["args"] for name, service in OURS.items()}
+    accepted = re.findall(r"^ARG (\w+)=$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert accepted == ["TORCH", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"]
+    assert all(args == {name: f"${{{name}:-}}" for name in accepted} for args in given.values())
+
+
 def test_what_is_named_is_declared() -> None:
     """Volumes, secrets, configs and the services that others wait for; and those have a health check to wait for."""
     for service in SERVICES.values():
