@@ -268,7 +268,7 @@ class Client:
         return self._json("DELETE", _path("sweeps", sweep_id))
 
     def logs(self, sweep_id: str) -> str:
-        """What its newest driver printed so far."""
+        """What its drivers printed so far, the oldest first."""
         return self._ask("GET", _path("sweeps", sweep_id, "logs")).text
 
     def families(self) -> list[Json]:

@@ -22,7 +22,7 @@ class Auditing:
     """ASGI middleware: a request that changed something is recorded before it is answered.
 
     Recorded is what succeeded and was not merely looked at or predicted. The key is the `Guard`'s, the trace id that of
-    `Tracing`. What cannot be recorded is logged: it has happened already.
+    `Observing`. What cannot be recorded is logged: it has happened already.
     """
 
     def __init__(self, app: ASGIApp, *, access: Access, clock: Clock) -> None:

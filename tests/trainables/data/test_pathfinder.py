@@ -163,7 +163,7 @@ def test_best_interval_is_that_of_a_search_over_all_pairs() -> None:
 
 
 def test_distance_alone_tells_the_class_unless_distances_are_matched() -> None:
-    """86, 80 and 62 % in the literature's settings; near chance when matched.
+    """As often as on the original program's images (86, 80 and 62 %); near chance when matched.
 
     2,000 test images a figure: one sigma of a balanced accuracy on half of them is at most 1.6 points. Three sigmas
     (with the originals' own error) are allowed; when matched, also a point for the finite pilot.

@@ -31,7 +31,7 @@ class Pathfinder(DatasetConfig):
     """Which Pathfinder images, how many, and at what size. PF-6, -9 and -14 are path lengths of the defaults.
 
     A warning to whoever quotes an accuracy: the ends of a smooth path are about as far apart as its length says, the
-    ends of two paths are not. An interval of marker distances alone is right on 86, 80 and 62 % of images at path
+    ends of two paths are not. An interval of marker distances alone is right on 86, 78 and 64 % of images at path
     lengths 6, 9 and 14. `distances.marker_distance_baseline` measures it for any settings, and `match_distances` takes
     the shortcut away.
     """
