@@ -5,7 +5,8 @@
 If the two programs draw from one distribution, a model is as good on theirs as on our own test images, up to the
 sampling error of both scores: the 500 reference images give one of about sqrt(p (1 - p) / 500), 1.3 points at 90 %.
 The baseline that knows only the markers' distance is in the result, since a score says something beyond it only.
-The reference images are read from ../shared/reference.
+The reference images were made by the original program and are no part of this repository: `--reference` names a folder
+with pathfinder_06.npz and its like (`images` uint8 [500, 300, 300]; `labels`, 1 where one path has both markers).
 """
 
 from __future__ import annotations
@@ -13,10 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
-import subprocess
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import numpy as np
 import torch
 from torch.func import functional_call
 
+from benchmarks.recorded import ROOT, record
 from trainables.allocator import keep_freed_memory
 from trainables.data.pathfinder import Pathfinder
 from trainables.data.pathfinder.distances import marker_distance_baseline
@@ -31,8 +30,6 @@ from trainables.models.narrow_resnet import NarrowResNetConfig
 from trainables.training import Training
 from trainables.trial import TrainConfig, TrialConfig
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 REFERENCE = ROOT.parent / "shared" / "reference"
 
 
@@ -58,7 +55,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, default=Path.home() / ".sweepserve" / "data")
+    parser.add_argument("--reference", type=Path, default=REFERENCE, help="folder with the original's images")
     arguments = parser.parse_args()
+    reference = arguments.reference / f"pathfinder_{arguments.path_length:02}.npz"
+    if not reference.exists():
+        parser.error(f"no reference images: {reference} is not there; --reference names a folder that has them")
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
 
@@ -75,7 +76,7 @@ def main() -> None:
         curve.append({name: metrics[name] for name in ("train/loss", "validation/accuracy", "images_per_second")})
         print(training.step, round(time.monotonic() - started), curve[-1], flush=True)
 
-    with np.load(REFERENCE / f"pathfinder_{arguments.path_length:02}.npz") as file:
+    with np.load(reference) as file:
         theirs = np.stack([dataset.preprocessing.fit(image) for image in file["images"]])
         labels = file["labels"].astype(np.int64)
     scores = {}
@@ -85,8 +86,8 @@ def main() -> None:
     ):
         score = accuracy(training, images, targets)
         scores[name] = {"accuracy": score, "n": len(images), "sigma": math.sqrt(score * (1 - score) / len(images))}
-    ours, reference = scores.values()
-    difference = reference["accuracy"] - ours["accuracy"]
+    ours, original = scores.values()
+    difference = original["accuracy"] - ours["accuracy"]
     result: dict[str, Any] = {
         "question": "does a narrow ResNet trained on our images score alike on images of the original program",
         "data": data.to_dict(),
@@ -94,27 +95,12 @@ def main() -> None:
         "epochs": training.step,
         "minutes": (time.monotonic() - started) / 60,
         "scores": scores,
-        "difference": {"points": 100 * difference, "sigma": 100 * math.hypot(ours["sigma"], reference["sigma"])},
+        "difference": {"points": 100 * difference, "sigma": 100 * math.hypot(ours["sigma"], original["sigma"])},
         "marker_distance_baseline": marker_distance_baseline(data),
         "curve": curve,
-        "made": {
-            "date": datetime.now(UTC).date().isoformat(),
-            "commit": subprocess.run(
-                ["git", "rev-parse", "HEAD"],
-                check=False,
-                capture_output=True,
-                text=True,
-                cwd=ROOT,
-            ).stdout.strip(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "cpu": torch.cpu.get_capabilities()["cpu_name"],
-            "threads": arguments.threads,
-        },
+        "arguments": {"minutes": arguments.minutes, "threads": arguments.threads},
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"pathfinder_transfer_{arguments.path_length:02}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    record(f"pathfinder_transfer_{arguments.path_length:02}", result, packages=("torch",))
     print(json.dumps({"scores": scores, "difference": result["difference"]}))
 
 

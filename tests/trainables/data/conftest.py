@@ -1,4 +1,7 @@
-"""The reference images that the original programs made, where they are at hand."""
+"""The reference images that the original programs made, where they are at hand.
+
+They are no part of this repository, but of a folder `shared/reference` beside it; without it their tests skip.
+"""
 
 from __future__ import annotations
 
