@@ -80,6 +80,8 @@ class Repeats:
         """Takes a trial's end."""
         number = trial.number // self._count
         self._ended[number][trial.repeat] = trial
+        if number not in self._search.running:  # the first trial of a point that was tried again has been pruned
+            return
         point = _as_point(self._spec, list(self._ended[number].values()))
         match point.state:
             case TrialState.RUNNING:

@@ -92,6 +92,22 @@ def test_a_point_is_told_once_when_its_last_trial_has_ended(aggregate: str, valu
     assert books.told() == [(OptunaState.COMPLETE, pytest.approx(value))]
 
 
+def test_trials_of_a_point_that_is_pruned_when_tried_again_end_alone() -> None:
+    """All of a point's trials had begun, since the first one failed; at the second try they run side by side."""
+    books = Books(make_spec("asha"))
+    books.begin()
+    books.end(0)
+    books.begin(), books.begin()
+    books.end(1), books.end(2)
+    assert books.told() == [(OptunaState.FAIL, None)]
+    books.trials = {number: replace(trial, state=TrialState.PAUSED) for number, trial in books.trials.items()}
+    books.rebuild()
+    books.end(0, state=TrialState.PRUNED)
+    books.end(1, 0.5)
+    books.end(2)
+    assert books.told() == [(OptunaState.PRUNED, None)]
+
+
 def test_a_point_whose_trials_all_failed_has_failed() -> None:
     """The search learns that there is no value."""
     books = Books(make_spec())
