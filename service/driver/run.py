@@ -170,7 +170,8 @@ class Run:
             values = outcomes.values(self._spec.objectives, report["best_metrics"])
             if report["step"] > trial.step:
                 self._deaths.pop(trial_id, None)
-            trial = replace(trial, step=report["step"], checkpoint=report["checkpoint"], values=values)
+            step = max(trial.step, report["step"])  # it may have gone back to an older checkpoint
+            trial = replace(trial, step=step, checkpoint=report["checkpoint"], values=values)
             self._running[trial_id] = trial
             measurement = Measurement(
                 trial_id=trial_id, step=report["step"], at=self._clock.now(), metrics=dict(report["metrics"])
@@ -343,8 +344,8 @@ class Run:
             self._end(trial, TrialState.STOPPED, "the sweep was stopped")
             return
         del self._running[trial.id]
-        if trial.state is not TrialState.PAUSED:
-            self._move(trial, TrialState.PAUSED, "the sweep was paused")
+        paused = trial.state is TrialState.PAUSED
+        self._waiting.append(trial if paused else self._move(trial, TrialState.PAUSED, "the sweep was paused"))
 
     def _move(self, trial: Trial, state: TrialState, reason: str) -> Trial:
         moved = trial.to(state, at=self._clock.now(), reason=reason)

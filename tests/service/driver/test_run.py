@@ -118,13 +118,15 @@ def test_a_trial_that_kills_its_workers_has_failed(harness: Harness) -> None:
 
 
 def test_a_trial_that_gets_on_between_deaths_goes_on(harness: Harness) -> None:
-    """Machines that come and go end no long trial; the step that its checkpoint repeats is no progress."""
+    """Machines that come and go end no long trial; the steps that an older checkpoint repeats are no progress."""
     for step in range(1, 2 * DEATHS):
         trial_id = harness.start()["trial_id"]
         harness.report(trial_id, step, 0.5)
         harness.run.lose(trial_id, "killed")
     for _ in range(DEATHS - 1):
-        harness.report(harness.start()["trial_id"], step, 0.5)
+        harness.start()
+        harness.report(trial_id, step - 1, 0.5)
+        harness.report(trial_id, step, 0.5)
         harness.run.lose(trial_id, "killed")
     (trial,) = harness.trials()
     assert (trial.state, trial.step) == (TrialState.FAILED, step)
@@ -271,12 +273,15 @@ def test_a_stopped_run_keeps_what_its_trials_reached(harness: Harness) -> None:
 
 
 def test_a_run_that_is_cancelled_while_it_pauses_stops_its_trials(harness: Harness) -> None:
-    """The last word counts."""
+    """The last word counts, also for a trial that is paused already; what waits goes on in no other."""
+    first = harness.start()["trial_id"]
     harness.start()
     harness.run.drain(pause=True)
+    assert harness.report(first, 1, 0.5)
     harness.run.stop()
+    assert harness.run.start() == "never"
     harness.run.close("the sweep ended: cancelled on request")
-    assert [trial.state for trial in harness.trials()] == [TrialState.STOPPED]
+    assert [trial.state for trial in harness.trials()] == [TrialState.STOPPED] * 2
 
 
 def test_an_extended_run_goes_on(harness: Harness) -> None:
