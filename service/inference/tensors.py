@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, final
 
 import numpy as np
@@ -166,17 +167,33 @@ def _images(given: Mapping[str, Any], shape: tuple[int, ...], raw: bytes) -> tup
         if size != count or len(raw) < count or type(size) is not int:
             raise BadRequest(f"{INPUT}: the shape has {count} bytes, binary_data_size is {size}, {len(raw)} bytes came")
         return np.frombuffer(raw[:count], np.uint8).reshape(shape), raw[count:]
+    pixels = _numbers(given.get("data"), count)
     try:
-        data = np.array(given.get("data"))
-    except ValueError as error:  # rows of different lengths, or too many dimensions
-        raise BadRequest(f"{INPUT}: the data are no tensor: {error}") from error
-    if data.dtype.kind not in "iu":
+        return np.frombuffer(bytes(pixels), np.uint8).reshape(shape), raw
+    except ValueError:
+        message = f"{INPUT}: need numbers from 0 to 255, got {min(pixels)} to {max(pixels)}"
+        raise BadRequest(message) from None
+
+
+def _numbers(data: Any, count: int) -> list[int]:
+    """So many whole numbers, row-major, out of a list of them or of lists of lists of the same length.
+
+    All of it is looked at before anything is made of it: NumPy would make room for the longest text in every place.
+    """
+    kinds = set(map(type, data)) if isinstance(data, list) else set()
+    while kinds == {list}:
+        lengths = set(map(len, data))
+        if len(lengths) > 1:
+            raise BadRequest(f"{INPUT}: the data are no tensor: lists of {min(lengths)} to {max(lengths)} side by side")
+        data = list(chain.from_iterable(data))
+        kinds = set(map(type, data))
+    if list in kinds:
+        raise BadRequest(f"{INPUT}: the data are no tensor: lists and others side by side")
+    if not isinstance(data, list) or not kinds <= {int}:
         raise BadRequest(f"{INPUT}: need data of whole numbers only")
-    if data.size != count:
-        raise BadRequest(f"{INPUT}: the shape has {count} numbers, the data {data.size}")
-    if data.min() < 0 or data.max() > 255:
-        raise BadRequest(f"{INPUT}: need numbers from 0 to 255, got {data.min()} to {data.max()}")
-    return data.astype(np.uint8).reshape(shape), raw
+    if len(data) != count:
+        raise BadRequest(f"{INPUT}: the shape has {count} numbers, the data {len(data)}")
+    return data
 
 
 def _steps(parameters: Mapping[str, Any]) -> int | None:

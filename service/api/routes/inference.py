@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import anyio.to_thread
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from torch import Tensor
@@ -15,6 +17,7 @@ from service.api.unless_gone import ClientGone, unless_gone
 from service.errors import BadRequest, NotFound, Unavailable
 from service.inference.answers import tensors
 from service.inference.tensors import INPUT, read_request, write_response
+from service.inference.uploads import SMALL_FILE
 from trainables.saved_model import SavedModel
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=Forwarded)
@@ -94,13 +97,16 @@ async def infer(name: str, request: Request, here: Asked, version: str | None = 
         raise BadRequest("need a body that is not compressed")
     model = await here.predictors.model(name, _number(name, version))
     body = await request.body()
-    asked = read_request(
+    read = partial(
+        read_request,
         body,
         request.headers.get(HEADER_LENGTH),
         input_shape=model.saved.preprocessing.input_shape,
         outputs=list(model.tensors),
         max_images=here.settings.max_images,
     )
+    # In a thread where it takes so long that the event loop would notice.
+    asked = read() if len(body) <= SMALL_FILE else await anyio.to_thread.run_sync(read)
     head = {"model_name": name, "model_version": str(model.version.version)}
     if asked.id is not None:
         head["id"] = asked.id

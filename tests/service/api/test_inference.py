@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.errors import BadRequest
 from service.inference.serving_config import Serving, ServingTable
+from service.inference.tensors import read_request
 from trainables.saved_model import load_model
 
 with warnings.catch_warnings():
@@ -131,7 +135,11 @@ def test_nested_and_flat_data_are_the_same(service: Any) -> None:
         (_request(shape=[2, 1, 16, 16]), "the shape has 512 numbers, the data 256"),
         (_request(data=[1, [2]]), "the data are no tensor"),
         (_request(data=None), "need data of whole numbers only"),
+        (_request(data=[[1], [2, 3]]), "the data are no tensor"),
+        (_request(data={"0": 7}), "need data of whole numbers only"),
         (_request(data=["7"] * 256), "need data of whole numbers only"),
+        (_request(data=[True] * 256), "need data of whole numbers only"),
+        (_request(data=[*[7] * 255, None]), "need data of whole numbers only"),
         (_request(data=[0.5] * 256), "need data of whole numbers only"),
         (_request(data=[256] * 256), "need numbers from 0 to 255, got 256 to 256"),
         (_request(data=[-1] * 256), "need numbers from 0 to 255, got -1 to -1"),
@@ -156,6 +164,35 @@ def test_what_is_no_question_for_the_model_is_a_400_in_the_protocols_form(
     assert answer.headers["content-type"] == "application/json"
     assert answer.json().keys() == {"error"}
     assert reason in answer.json()["error"]
+
+
+def test_a_long_text_among_the_numbers_takes_no_memory() -> None:
+    """As an array of NumPy, texts take the room of the longest one each: 4 GB of these 100 KB."""
+    body = json.dumps(_request(data=["x" * 50_000, *["a"] * 20_000])).encode()
+    tracemalloc.start()
+    with pytest.raises(BadRequest, match="need data of whole numbers only"):
+        read_request(body, None, input_shape=(1, 16, 16), outputs=["outputs"], max_images=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
+@pytest.mark.parametrize(("count", "elsewhere"), [(1, False), (256, True)])
+def test_a_large_body_is_not_read_by_the_event_loop(
+    service: Any, portal: Any, monkeypatch: pytest.MonkeyPatch, count: int, elsewhere: bool
+) -> None:
+    """Everybody would wait for it; a small one takes less time than going to a thread."""
+    service.model()
+    threads: list[int] = []
+
+    def read(*arguments: Any, **named: Any) -> Any:
+        threads.append(threading.get_ident())
+        return read_request(*arguments, **named)
+
+    monkeypatch.setattr("service.api.routes.inference.read_request", read)
+    answer = service.http.post(URL, json=_request(shape=[count, 1, 16, 16], data=[0] * 256 * count))
+    assert answer.status_code == 200
+    assert (threads != [portal.call(threading.get_ident)]) is elsewhere
 
 
 def _raw(length: Any, body: bytes, document: dict[str, Any]) -> dict[str, Any]:
