@@ -75,11 +75,18 @@ def _jpeg(data: bytes) -> tuple[int, int]:
             return width, height
         elif kind in (0xD9, 0xDA):  # the end, or the pixels
             raise BadImage("the JPEG has no frame header")
+        elif kind not in _JPEG_SEGMENTS:
+            raise BadImage(f"the JPEG has a marker FF {kind:02X} before its frame header")
         else:
             (length,) = struct.unpack_from(">H", data, at + 2)
             at += 2 + length
 
 
+_JPEG_SEGMENTS = frozenset((0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
+"""Tables, application data and comments: what libjpeg, too, passes over by its length.
+
+What has no length (TEM, restarts, a stuffed 0) it passes over as it is; a frame could hide in the segment we saw there.
+"""
 _MAX_SCANS = 100
 
 
@@ -98,11 +105,16 @@ def _tiff(data: bytes) -> tuple[int, int]:
     (at,) = struct.unpack_from(end + ("Q" if big else "I"), data, 8 if big else 4)
     (count,) = struct.unpack_from(end + ("Q" if big else "H"), data, at)
     at += 8 if big else 2
+    kinds = {**_TIFF_KINDS, 16: "Q"} if big else _TIFF_KINDS
     sizes: dict[int, int] = {}
     for _ in range(min(count, 2**16)):  # a BigTIFF may claim 2**64 of them
         tag, kind = struct.unpack_from(end + "HH", data, at)
-        if tag in _TIFF_SIZES and kind in _TIFF_KINDS:
-            (sizes[tag],) = struct.unpack_from(end + _TIFF_KINDS[kind], data, at + (12 if big else 8))
+        if tag in _TIFF_SIZES:
+            if tag in sizes:
+                raise BadImage(f"the TIFF has its tag {tag} twice")
+            if kind not in kinds:  # libtiff reads signed ones too, and those that are too long to stand here
+                raise BadImage(f"the TIFF's tag {tag} has the type {kind}, need one of {sorted(kinds)}")
+            (sizes[tag],) = struct.unpack_from(end + kinds[kind], data, at + (12 if big else 8))
         at += 20 if big else 12
     width, height, tile_width, tile_height = (sizes.get(tag, 0) for tag in _TIFF_SIZES)
     if not (width and height):
@@ -111,7 +123,7 @@ def _tiff(data: bytes) -> tuple[int, int]:
 
 
 _TIFF_SIZES = (256, 257, 322, 323)  # ImageWidth, ImageLength, TileWidth, TileLength
-_TIFF_KINDS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_TIFF_KINDS = {1: "B", 3: "H", 4: "I"}
 
 
 def _webp(data: bytes) -> tuple[int, int]:

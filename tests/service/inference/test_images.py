@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,6 +169,60 @@ def test_a_header_of_many_pixels_is_refused_before_memory_is_taken(kind: str) ->
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**20
+
+
+def _after(marker: bytes) -> bytes:
+    """A JPEG of 14 x 9 pixels within what looks like a segment of such a marker, and a frame of 1 x 1 after it."""
+    image = _encode(COLOUR, ".jpg")[2:]
+    frame = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 1, 1, 3) + bytes(9)
+    return b"\xff\xd8" + marker + struct.pack(">H", len(image) + 2) + image + frame
+
+
+def _retagged(*before: bytes, without: Sequence[int] = (), after: Sequence[bytes] = ()) -> bytes:
+    """A TIFF of 14 x 9 pixels with other tags in its directory."""
+    content = _encode(COLOUR, ".tif")
+    (at,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, at)
+    tags = [content[start : start + 12] for start in range(at + 2, at + 2 + 12 * count, 12)]
+    tags = [*before, *(tag for tag in tags if struct.unpack_from("<H", tag)[0] not in without), *after]
+    directory = struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4)
+    return content[:4] + struct.pack("<I", len(content)) + content[8:] + directory
+
+
+def _tag(number: int, kind: int, value: int) -> bytes:
+    return struct.pack("<HHII", number, kind, 1, value)
+
+
+_HIDDEN = {
+    **{f"JPEG after FF {kind:02X}": _after(bytes([0xFF, kind])) for kind in (0x00, 0x01, 0xD0, 0xD7)},
+    "TIFF with a second width": _retagged(after=[_tag(256, 4, 1)]),
+    "TIFF with a second height": _retagged(after=[_tag(257, 4, 1)]),
+    "TIFF with a second width, the first one signed": _retagged(
+        _tag(256, 9, 14), without=[256], after=[_tag(256, 4, 1)]
+    ),
+    "TIFF with a width that stands elsewhere": _retagged(without=[256], after=[_tag(256, 16, 14)]),
+    "TIFF with a signed width of its tiles": _retagged(after=[_tag(322, 9, 9999), _tag(323, 4, 16)]),
+}
+
+
+@pytest.mark.parametrize("kind", _HIDDEN)
+def test_a_second_header_is_refused(kind: str) -> None:
+    """OpenCV's decoders would take that one: the limit would hold for an image that nobody decodes."""
+    with pytest.raises(BadImage, match=r"the JPEG has a marker FF|the TIFF has its tag|the TIFF's tag"):
+        decode(_HIDDEN[kind], max_pixels=100)
+
+
+def test_a_jpeg_of_printing_inks_comes_in_red_green_and_blue() -> None:
+    """CMYK, all four of which are in use, as Pillow has it."""
+    inks = np.random.default_rng(2).integers(0, 256, (4, 6, 4), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    file = io.BytesIO()
+    PIL.Image.fromarray(inks, "CMYK").save(file, "JPEG", quality=95)
+    with PIL.Image.open(file) as image:
+        expected = np.asarray(image.convert("RGB")).astype(int)
+    assert expected.std() > 30
+    decoded = decode(file.getvalue(), max_pixels=MANY)
+    assert decoded.shape == (32, 48, 3)
+    assert np.abs(decoded - expected).max() <= 2
 
 
 def test_the_limit_itself_is_allowed() -> None:
