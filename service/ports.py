@@ -192,6 +192,7 @@ class Store(Protocol):
     ) -> ModelVersion:
         """Numbers (1, 2, ...) and keeps a new version of a model (event `model`); it is the champion from now on.
 
+        No number is given twice, also after the sweep that had it was deleted: whoever noted it means that version.
         The same trial's version again is returned as it was, without an event or a promotion.
 
         Raises:

@@ -15,6 +15,7 @@ class MemoryModels:
     def __init__(self) -> None:
         self._versions: dict[str, list[ModelVersion]] = {}
         self._promotions: dict[str, list[Promotion]] = {}
+        self._numbers: dict[str, int] = {}
 
     def versions(self, name: str, *, before: int | None = None) -> list[ModelVersion]:
         """Oldest first; none where there is no such model."""
@@ -53,9 +54,10 @@ class MemoryModels:
         return any(one.trial_id == trial_id for versions in self._versions.values() for one in versions)
 
     def add(self, name: str, **version: Any) -> ModelVersion:
-        """Keeps one more version, under the number after the newest one's. It is not the champion yet."""
+        """Keeps one more version, under a number that none has had. It is not the champion yet."""
+        self._numbers[name] = self._numbers.get(name, 0) + 1
         known = self._versions.setdefault(name, [])
-        known.append(ModelVersion(name=name, version=known[-1].version + 1 if known else 1, **version))
+        known.append(ModelVersion(name=name, version=self._numbers[name], **version))
         return known[-1]
 
     def promote(self, version: ModelVersion, **promotion: Any) -> Promotion:

@@ -7,10 +7,10 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from service.adapters import sql_events, sql_reading
-from service.adapters.sql_tables import model_versions, promotions, sweeps
+from service.adapters.sql_tables import model_numbers, model_versions, promotions, sweeps
 from service.champions import no_model, standing, without_others
 from service.domain import ModelVersion, Promotion, as_data
 from service.errors import Conflict, NotFound
@@ -77,8 +77,7 @@ def register(
     lock(connection, name)  # sweeps of one name offer versions at once
     sql_reading.sweep(connection, sweep_id, lock=True)
     trial = sql_reading.trial(connection, trial_id)
-    known = sql_reading.versions(connection, name)
-    for version in known:
+    for version in sql_reading.versions(connection, name):
         if version.trial_id == trial_id:
             return version
     if trial.weights == "removed":
@@ -88,7 +87,7 @@ def register(
         raise Conflict(f"model {name} is at promotion {promoted}, not {after}")
     added = ModelVersion(
         name=name,
-        version=known[0].version + 1 if known else 1,
+        version=_next_number(connection, name),
         sweep_id=sweep_id,
         trial_id=trial_id,
         value=value,
@@ -99,6 +98,15 @@ def register(
     connection.execute(insert(model_versions).values(row))
     add(connection, added, number=promoted + 1, kind="registered", at=at)
     return added
+
+
+def _next_number(connection: Connection, name: str) -> int:
+    this = model_numbers.c.name == name
+    last = connection.scalar(select(model_numbers.c.version).where(this))
+    number = (last or 0) + 1
+    change = insert(model_numbers).values(name=name) if last is None else update(model_numbers).where(this)
+    connection.execute(change.values(version=number))
+    return number
 
 
 def promote(connection: Connection, name: str, version: int, *, at: datetime, by: str, reason: str) -> Promotion:

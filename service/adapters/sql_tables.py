@@ -182,6 +182,13 @@ model_versions = Table(
     UniqueConstraint("name", "trial_id"),
 )
 
+model_numbers = Table(  # what deleting a sweep leaves of its models
+    "model_numbers",
+    metadata,
+    Column("name", Name(255), primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+
 promotions = Table(
     "promotions",
     metadata,

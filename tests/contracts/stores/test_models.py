@@ -42,10 +42,16 @@ def test_a_version_is_added_only_after_the_one_its_caller_knows(store: Store) ->
 
 
 def test_a_version_number_is_never_given_to_two(store: Store) -> None:
-    """Also after the sweep of an earlier version was deleted: the numbers go on after the newest one."""
-    trials = [add_trial(store, add_sweep(store, f"sweep{number}")) for number in range(3)]
+    """Also after the sweep of an earlier version was deleted, of the newest, of all: the numbers go on."""
+    trials = [add_trial(store, add_sweep(store, f"sweep{number}")) for number in range(5)]
     first, second = (offer(store, trial) for trial in trials[:2])
     store.delete_sweep(first.sweep_id)
     third = offer(store, trials[2])
     assert (third.version, store.model_versions("digits")) == (3, [third, second])
     assert store.champion("digits") == third
+    store.delete_sweep(third.sweep_id)
+    fourth = offer(store, trials[3])
+    assert (fourth.version, store.model_versions("digits")) == (4, [fourth, second])
+    for version in (second, fourth):
+        store.delete_sweep(version.sweep_id)
+    assert offer(store, trials[4]).version == 5
