@@ -8,14 +8,16 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import final
 
-from service.domain import Sweep, TrialState
+from service.domain import Sweep, Trial, TrialState
 from service.points import Mode, Result, ranked
 from service.ports import Store
 
 REMEMBERED = 4
 """Sweeps whose ranking is kept in memory."""
 FEW = 100
-"""Trials that are read one by one; more are read with all the others."""
+"""Trials that are read by their numbers; more are read with all the others."""
+AT_ONCE = 1000
+"""Numbers in a question: databases take only so many."""
 
 Place = tuple[int, float, int]
 """Where a point is: its front, its first value, its number."""
@@ -26,8 +28,8 @@ class Leaderboards:
     """The leaderboards of the sweeps in a store; threads may share them.
 
     With one objective and no repeats the database knows the order and reads a page alone. Else every completed trial
-    counts for the order. That is kept: a trial that has completed stays as it is, so that only those that have since
-    are read, and the points placed anew.
+    counts for the order. That is kept: what a trial has completed with stays as it is, so that only those that have
+    since are read, and the points placed anew. Only its checkpoint may still go, so a page's own trials are read again.
     """
 
     def __init__(self, store: Store) -> None:
@@ -36,7 +38,7 @@ class Leaderboards:
         self._ranked: OrderedDict[str, tuple[int, list[Result]]] = OrderedDict()
 
     def version(self, sweep_id: str) -> int:
-        """What a sweep's leaderboard depends on: how many trials have completed."""
+        """What the values and the order of a sweep's points depend on: how many trials have completed."""
         return self._store.count_trials(sweep_id).get(TrialState.COMPLETED, 0)
 
     def page(self, sweep_id: str, *, limit: int | None = None, after: Place | None = None) -> list[Result]:
@@ -58,10 +60,12 @@ class Leaderboards:
             return place[0], sign * place[1], place[2]
 
         start = bisect_right(found_all, order(after), key=lambda one: order(place_of(one))) if after is not None else 0
-        return found_all[start : None if limit is None else start + limit]
+        shown = found_all[start : None if limit is None else start + limit]
+        now = {trial.number: trial for trial in self._trials(sweep_id, [t.number for one in shown for t in one.trials])}
+        return [replace(one, trials=tuple(now[trial.number] for trial in one.trials)) for one in shown]
 
     def whole(self, sweep_id: str) -> list[Result]:
-        """All points, best first."""
+        """All points, best first, with their trials as they were when they were placed."""
         completed = self.version(sweep_id)
         with self._lock:
             known = self._ranked.get(sweep_id)
@@ -73,7 +77,7 @@ class Leaderboards:
         if len(new) > FEW:
             before, trials = [], self._store.trials(sweep_id, states=[TrialState.COMPLETED])
         else:
-            trials = [one for number in new for one in self._store.trials(sweep_id, limit=1, after=number - 1)]
+            trials = self._trials(sweep_id, new)
         aggregate = sweep.spec["search"].get("aggregate", "mean")
         found = ranked(trials, modes=_modes(sweep), aggregate=aggregate, known=before)
         with self._lock:
@@ -82,6 +86,10 @@ class Leaderboards:
             while len(self._ranked) > REMEMBERED:
                 self._ranked.popitem(last=False)
         return found
+
+    def _trials(self, sweep_id: str, numbers: list[int]) -> list[Trial]:
+        parts = [numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE)]
+        return [trial for part in parts for trial in self._store.trials(sweep_id, numbers=part)]
 
 
 def place_of(result: Result) -> Place:

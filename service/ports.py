@@ -105,10 +105,11 @@ class Store(Protocol):
         sweep_id: str,
         *,
         states: Sequence[TrialState] = (),
+        numbers: Sequence[int] | None = None,
         limit: int | None = None,
         after: int | None = None,
     ) -> list[Trial]:
-        """The sweep's trials by number, those above `after`. No states: all."""
+        """The sweep's trials by number, those above `after`. No states: all; None: of all numbers."""
 
     def count_trials(self, sweep_id: str) -> dict[TrialState, int]:
         """How many trials the sweep has in each state; a state without any is left out."""

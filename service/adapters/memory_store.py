@@ -167,6 +167,7 @@ class MemoryStore:
         sweep_id: str,
         *,
         states: Sequence[TrialState] = (),
+        numbers: Sequence[int] | None = None,
         limit: int | None = None,
         after: int | None = None,
     ) -> list[Trial]:
@@ -177,6 +178,7 @@ class MemoryStore:
                 for trial in self._trials.values()
                 if trial.sweep_id == sweep_id
                 and (not states or trial.state in states)
+                and (numbers is None or trial.number in numbers)
                 and (after is None or trial.number > after)
             ]
             return sorted(found, key=lambda trial: trial.number)[:limit]

@@ -76,15 +76,29 @@ def trial(connection: Connection, trial_id: str) -> Trial:
 
 
 def list_trials(
-    connection: Connection, sweep_id: str, *, states: Sequence[TrialState], limit: int | None, after: int | None
+    connection: Connection,
+    sweep_id: str,
+    states: Sequence[TrialState],
+    numbers: Sequence[int] | None,
+    *,
+    limit: int | None,
+    after: int | None,
 ) -> list[Trial]:
     """By number."""
     query = select(*_TRIAL).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number).limit(limit)
     if states:
         query = query.where(trials.c.state.in_(states))
+    if numbers is not None:
+        query = query.where(trials.c.number.in_(numbers))
     if after is not None:
         query = query.where(trials.c.number > after)
     return [Trial(**row) for row in rows(connection, query, sweep_id)]
+
+
+def completed(connection: Connection, sweep_id: str) -> list[int]:
+    """The numbers of the completed ones."""
+    query = select(trials.c.number).where(trials.c.sweep_id == sweep_id, trials.c.state == TrialState.COMPLETED)
+    return [row["number"] for row in rows(connection, query, sweep_id)]
 
 
 def best_trials(

@@ -220,11 +220,12 @@ class SqlStore:
         sweep_id: str,
         *,
         states: Sequence[TrialState] = (),
+        numbers: Sequence[int] | None = None,
         limit: int | None = None,
         after: int | None = None,
     ) -> list[Trial]:
         with self._read() as connection:
-            return sql_reading.list_trials(connection, sweep_id, states=states, limit=limit, after=after)
+            return sql_reading.list_trials(connection, sweep_id, states, numbers, limit=limit, after=after)
 
     def count_trials(self, sweep_id: str) -> dict[TrialState, int]:
         query = select(trials.c.state, func.count()).where(trials.c.sweep_id == sweep_id).group_by(trials.c.state)
@@ -232,9 +233,8 @@ class SqlStore:
             return {row["state"]: row["count"] for row in sql_reading.rows(connection, query, sweep_id)}
 
     def completed(self, sweep_id: str) -> list[int]:
-        query = select(trials.c.number).where(trials.c.sweep_id == sweep_id, trials.c.state == TrialState.COMPLETED)
         with self._read() as connection:
-            return [row["number"] for row in sql_reading.rows(connection, query, sweep_id)]
+            return sql_reading.completed(connection, sweep_id)
 
     def best_trials(
         self,

@@ -10,6 +10,7 @@ import pytest
 from service.adapters.memory_store import MemoryStore
 from service.domain import ModelVersion, Trial, TrialState
 from service.leaderboards import Leaderboards
+from service.points import Result
 from tests.service.sweep_world import World
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,13 +39,32 @@ def test_a_leaderboard_that_was_seen_goes_on_from_there(world: World) -> None:
     boards = Leaderboards(world.store)
     for number, values in enumerate([(0.5, 1.0), (0.9, 3.0), (0.4, 2.0)]):
         complete(world, sweep.id, number, values)
-    before = boards.page(sweep.id)
+    before = boards.whole(sweep.id)
     assert [(one.front, one.number) for one in before] == [(1, 1), (1, 0), (2, 2)]
     complete(world, sweep.id, 3, (0.95, 2.0))
-    after = boards.page(sweep.id)
+    after = boards.whole(sweep.id)
     assert [(one.front, one.number) for one in after] == [(1, 3), (1, 0), (2, 1), (2, 2)]
     assert after[1] is before[1]
     assert after == Leaderboards(world.store).page(sweep.id)
+
+
+def test_a_leaderboard_that_was_seen_shows_which_checkpoints_are_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was removed since is shown so; also where a page has more trials than are read at once."""
+    monkeypatch.setattr("service.leaderboards.AT_ONCE", 2)
+    sweep, boards = world.submit(search={"trials": 5, "repeats": 2}), Leaderboards(world.store)
+    trials = [world.trial(sweep, number, number / 10) for number in range(3)]
+    assert weights(boards.page(sweep.id)) == ["kept", "kept", "kept"]
+    assert world.store.forget_checkpoint(trials[1].id)
+    assert weights(boards.page(sweep.id)) == ["kept", "removed", "kept"]
+    complete(world, sweep.id, 3, (-1.0,))
+    assert weights(boards.page(sweep.id)) == ["kept", "removed", "kept", "none"]
+
+
+def weights(page: list[Result]) -> list[str]:
+    """Those of the points' trials."""
+    return [trial.weights for one in page for trial in one.trials]
 
 
 def complete(world: World, sweep_id: str, number: int, values: tuple[float, ...]) -> None:

@@ -14,7 +14,7 @@ from service.api.versions import VERSIONED, Versioned
 from service.domain import Measurement, Sweep, TrialState
 from service.errors import Conflict, NotFound
 from service.leaderboards import place_of
-from service.points import Known
+from service.points import Known, Result
 from service.spec import SweepSpec
 from trainables.config import nearest
 from trainables.reported import REPORTED
@@ -29,8 +29,8 @@ def get_leaderboard(
     sweep_id: str, here: Here, version: Versioned, limit: Limit = 100, page_token: PageToken = None
 ) -> Leaderboard:
     """The points of a sweep that have a completed trial, best first, a page at a time."""
-    version.is_(here.leaderboards.version(sweep_id))
     found = here.leaderboards.page(sweep_id, limit=limit + 1, after=place(page_token, *_PLACE))
+    version.is_(_shown(found))
     points, token = page(found, limit, place_of)
     return Leaderboard(points=[PointView.model_validate(result) for result in points], next_page_token=token)
 
@@ -47,8 +47,8 @@ def get_pareto(
     if len(objectives) == 1:
         message = f"need a sweep with several objectives, {sweep_id} has one: {objectives[0]['metric']}"
         raise RequestValidationError([{"loc": ("path", "sweep_id"), "msg": message}])
-    version.is_(here.leaderboards.version(sweep_id))
     found = here.leaderboards.page(sweep_id, limit=limit + 1, after=place(page_token, *_PLACE))
+    version.is_(_shown(found))
     points, token = page([result for result in found if result.front == 1], limit, place_of)
     return Pareto(
         objectives=objectives,
@@ -147,6 +147,11 @@ def get_curves(
         ],
         next_page_token=token,
     )
+
+
+def _shown(found: list[Result]) -> list[object]:
+    """All that a page of points depends on: what a trial has completed with never changes."""
+    return [(one.number, one.front, [(trial.id, trial.weights) for trial in one.trials]) for one in found]
 
 
 def _check(metrics: list[str], reported: set[str], sweep: Sweep) -> None:

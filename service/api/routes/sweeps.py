@@ -68,9 +68,10 @@ def list_trials(
     page_token: PageToken = None,
 ) -> Trials:
     """The trials of a sweep, by number, a page at a time."""
-    version.is_(here.store.sweep(sweep_id).last_event)
+    last_event = here.store.sweep(sweep_id).last_event
     (after,) = place(page_token, int) or (None,)
     found = here.store.trials(sweep_id, states=state or (), limit=limit + 1, after=after)
+    version.is_(last_event, [trial.weights for trial in found])
     trials, token = page(found, limit, lambda trial: (trial.number,))
     return Trials(trials=[TrialView.model_validate(trial) for trial in trials], next_page_token=token)
 

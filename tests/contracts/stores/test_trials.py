@@ -90,6 +90,15 @@ def test_a_failed_trial_may_have_values_that_are_no_numbers(store: Store) -> Non
         assert list(values[1:]) == [math.inf, -math.inf]
 
 
+def test_trials_are_read_by_their_numbers(store: Store) -> None:
+    """Those that there are, in order, with what else is asked for; of no numbers there are none."""
+    sweep = add_sweep(store)
+    added = [add_trial(store, sweep, number) for number in range(4)]
+    assert store.trials(sweep.id, numbers=[3, 7, 1]) == [added[1], added[3]]
+    assert store.trials(sweep.id, numbers=[3, 1], after=1, states=[TrialState.RUNNING]) == [added[3]]
+    assert store.trials(sweep.id, numbers=[]) == []
+
+
 def test_the_best_trials_are_completed_ones_in_order(store: Store) -> None:
     """Best first by the mode, equals by number; trials that did not complete never compete."""
     sweep = add_sweep(store)

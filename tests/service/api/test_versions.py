@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.domain import SweepState
+from service.domain import Measurement, SweepState, TrialState
+from tests.service.api.test_pages import SEVERAL
 
 PATHS = ["/v1/sweeps", "", "/trials", "/leaderboard", "/measurements", "/curves"]
 
@@ -38,6 +39,24 @@ def test_a_leaderboard_changes_when_a_trial_completes(service: Any) -> None:
     assert service.http.get(url, headers=known).status_code == 304
     service.trial(sweep, 2, value=0.6)
     assert service.http.get(url, headers=known).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("objectives", "paths"), [(SEVERAL[:1], ["trials", "leaderboard"]), (SEVERAL, ["trials", "leaderboard", "pareto"])]
+)
+def test_what_shows_a_trial_changes_when_its_checkpoint_goes(service: Any, objectives: Any, paths: list[str]) -> None:
+    """Which is no event of the sweep."""
+    sweep = service.running(objectives=objectives)
+    trial, at = service.trial(sweep, 0), service.clock.now()
+    service.store.add_measurement(Measurement(trial_id=trial.id, step=2, at=at, metrics={}), checkpoint="/there")
+    service.store.move_trial(trial.id, TrialState.COMPLETED, at=at, values=(0.5, 10.0)[: len(objectives)])
+    answers = {path: service.http.get(f"/v1/sweeps/{sweep.id}/{path}") for path in paths}
+    service.store.forget_checkpoint(trial.id)
+    for path, before in answers.items():
+        known = {"if-none-match": before.headers["etag"]}
+        after = service.http.get(f"/v1/sweeps/{sweep.id}/{path}", headers=known)
+        assert after.status_code == 200
+        assert after.text == before.text.replace('"kept"', '"removed"') != before.text
 
 
 @pytest.mark.parametrize("change", ["tracked", "queue"])
