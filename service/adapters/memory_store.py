@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
+from service.adapters import memory_queue
 from service.adapters.memory_census import census
 from service.adapters.memory_measurements import MemoryMeasurements
 from service.adapters.memory_models import MemoryModels
@@ -95,16 +96,11 @@ class MemoryStore:
 
     def queue(self, *, limit: int) -> list[Sweep]:
         with self._lock:
-            queued = [sweep for sweep in self._sweeps.values() if sweep.state is SweepState.QUEUED]
-            return [through_json(sweep) for sweep in sorted(queued, key=_turn)[:limit]]
+            return [through_json(sweep) for sweep in memory_queue.queue(self._sweeps)[:limit]]
 
     def ahead(self, sweep_id: str) -> Ahead:
         with self._lock:
-            queued = [sweep.id for sweep in self.queue(limit=len(self._sweeps))]
-            return Ahead(
-                driven=sum(sweep.state.driven for sweep in self._sweeps.values()),
-                queued=queued.index(sweep_id) if self.sweep(sweep_id).state is SweepState.QUEUED else 0,
-            )
+            return memory_queue.ahead(self._sweeps, self.sweep(sweep_id))
 
     def move_sweep(
         self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
@@ -388,10 +384,6 @@ class MemoryStore:
         event = Event(sweep_id=sweep_id, number=number, at=at, kind=kind, data=data)
         self._events[sweep_id].append(through_json(event))
         self._sweeps[sweep_id] = replace(self._sweeps[sweep_id], last_event=number)
-
-
-def _turn(sweep: Sweep) -> tuple[int, datetime, str]:
-    return -sweep.priority, sweep.created_at, sweep.id
 
 
 def _age(sweep: Sweep) -> tuple[datetime, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, case, insert, select, update
 
 from service.adapters import sql_reading
 from service.adapters.sql_tables import events, sweeps
@@ -36,3 +36,11 @@ def read(connection: Connection, sweep_id: str, *, after: int, limit: int) -> li
         .limit(limit)
     )
     return [Event(**row) for row in sql_reading.rows(connection, query, sweep_id)]
+
+
+def set_tracked(connection: Connection, sweep_id: str, number: int) -> None:
+    """As `ports.Store.set_tracked`, within a transaction."""
+    larger = case((sweeps.c.tracked < number, number), else_=sweeps.c.tracked)  # databases name their maximum unlike
+    changed = connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(tracked=larger))
+    if changed.rowcount == 0:
+        raise NotFound(f"there is no sweep {sweep_id!r}")

@@ -95,6 +95,12 @@ def list_trials(
     return [Trial(**row) for row in rows(connection, query, sweep_id)]
 
 
+def count_trials(connection: Connection, sweep_id: str) -> dict[TrialState, int]:
+    """By state."""
+    query = select(trials.c.state, func.count()).where(trials.c.sweep_id == sweep_id).group_by(trials.c.state)
+    return {row["state"]: row["count"] for row in rows(connection, query, sweep_id)}
+
+
 def completed(connection: Connection, sweep_id: str) -> list[int]:
     """The numbers of the completed ones."""
     query = select(trials.c.number).where(trials.c.sweep_id == sweep_id, trials.c.state == TrialState.COMPLETED)

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, case, delete, func, insert, make_url, select, update
+from sqlalchemy import Connection, Engine, delete, insert, make_url, select, update
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
 from service.adapters import (
@@ -228,9 +228,8 @@ class SqlStore:
             return sql_reading.list_trials(connection, sweep_id, states, numbers, limit=limit, after=after)
 
     def count_trials(self, sweep_id: str) -> dict[TrialState, int]:
-        query = select(trials.c.state, func.count()).where(trials.c.sweep_id == sweep_id).group_by(trials.c.state)
         with self._read() as connection:
-            return {row["state"]: row["count"] for row in sql_reading.rows(connection, query, sweep_id)}
+            return sql_reading.count_trials(connection, sweep_id)
 
     def completed(self, sweep_id: str) -> list[int]:
         with self._read() as connection:
@@ -373,10 +372,7 @@ class SqlStore:
 
     def set_tracked(self, sweep_id: str, number: int) -> None:
         with self._write() as connection:
-            tracked = _larger(sweeps.c.tracked, number)
-            changed = connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(tracked=tracked))
-            if changed.rowcount == 0:
-                raise NotFound(f"there is no sweep {sweep_id!r}")
+            sql_events.set_tracked(connection, sweep_id, number)
 
     def census(self) -> Census:
         with self._read() as connection:
@@ -396,8 +392,3 @@ def _row(sweep: Sweep) -> dict[str, Any]:
 def _trial_row(trial: Trial) -> dict[str, Any]:
     row = {field.name: getattr(trial, field.name) for field in fields(trial)}
     return {**row, "value": trial.values[0] if trial.values and trial.state is TrialState.COMPLETED else None}
-
-
-def _larger(column: Any, number: int) -> Any:
-    # The databases' own functions for this have different names.
-    return case((column < number, number), else_=column)
