@@ -182,6 +182,7 @@ def fuzz(url: str, key: str, *, phases: str, examples: int, seed: int, folder: P
         *(str(Path(sys.executable).parent / "st"), "run", f"{url}/openapi.json", "--no-color", "--continue-on-failure"),
         *("--header", f"Authorization:Bearer {key}", "--checks", ",".join(CHECKS), "--phases", phases),
         *("--max-examples", str(examples), "--seed", str(seed), "--suppress-health-check", "all"),
+        *("--request-timeout", "60"),  # on a busy machine a study's networks take longer than 10 s to check
         *("--report", "ndjson", "--report-ndjson-path", str(report)),
     ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
