@@ -229,7 +229,10 @@ class Store(Protocol):
         """Tells watchers how far some long preparation is (event `progress`)."""
 
     def add_wait(self, sweep_id: str, *, reason: str, at: datetime) -> None:
-        """Tells watchers why a running sweep begins no trial; empty: it does again (event `wait`)."""
+        """Tells why a sweep that has not ended does not go on; empty: it does again (event `wait`).
+
+        Until its next move or wait it is the reason of the sweep.
+        """
 
     def take_lease(self, name: str, *, holder: str, after: Lease | None) -> Lease | None:
         """Takes or renews the lease, its beat one higher, if it is still as `after`, and returns it as it is now.

@@ -347,7 +347,8 @@ class MemoryStore:
 
     def add_wait(self, sweep_id: str, *, reason: str, at: datetime) -> None:
         with self._lock:
-            self.sweep(sweep_id)
+            sweep = self.sweep(sweep_id)
+            self._sweeps[sweep_id] = replace(sweep, reason=sweep.reason if sweep.state.final else reason)
             self._append(sweep_id, "wait", {"reason": reason}, at)
 
     def take_lease(self, name: str, *, holder: str, after: Lease | None) -> Lease | None:

@@ -87,15 +87,6 @@ class SqlStore:
         with self._read() as connection:
             return migrations.mismatch(connection)
 
-    def explain(self, sweep_id: str, reason: str, *, at: datetime) -> None:
-        """Says of a sweep why it waits (event `wait`; empty: it goes on), also in a database of another version.
-
-        It uses only what the tables had in every version.
-        """
-        with self._write() as connection:
-            connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(reason=reason))
-            sql_events.append(connection, sweep_id, "wait", {"reason": reason}, at)
-
     @property
     def engine(self) -> Engine:
         """The database, for what else is kept there."""
@@ -355,7 +346,9 @@ class SqlStore:
             sql_events.append(connection, sweep_id, "progress", {"what": what, "done": done, "total": total}, at)
 
     def add_wait(self, sweep_id: str, *, reason: str, at: datetime) -> None:
-        with self._write() as connection:
+        with self._write() as connection:  # by what the tables had in every version: see `driver.version`
+            goes_on = sweeps.c.state.not_in([state for state in SweepState if state.final])
+            connection.execute(update(sweeps).where(sweeps.c.id == sweep_id, goes_on).values(reason=reason))
             sql_events.append(connection, sweep_id, "wait", {"reason": reason}, at)
 
     def take_lease(self, name: str, *, holder: str, after: Lease | None) -> Lease | None:

@@ -21,7 +21,7 @@ class Elsewhere(NamedTuple):
 def elsewhere(here: Parts, sweep: Sweep) -> Elsewhere:
     """What the disk, the queue and MLflow say of the sweep."""
     if sweep.state is SweepState.RUNNING:
-        waiting = here.settings.disk.shortage
+        waiting = sweep.reason or here.settings.disk.shortage  # what its driver said, or will say of the next trial
     else:
         waiting = waiting_for(here.store, sweep, max_running_sweeps=here.settings.max_running_sweeps)
     return Elsewhere(waiting, here.tracker.url(sweep))

@@ -104,11 +104,12 @@ def importance(found: Json) -> Table:
 def sweep(found: Json) -> Table:
     """One sweep, a line for each thing to know."""
     spec, best = found["spec"], found["best"]
+    reason = found["reason"] if found["reason"] != found["waiting"] else ""
     counts = ", ".join(f"{count} {state}" for state, count in found["counts"].items())
     lines: dict[str, str] = {
         "id": found["id"],
         "name": escape(found["name"]),
-        "state": styled(found["state"]) + (f" ({escape(found['reason'])})" if found["reason"] else ""),
+        "state": styled(found["state"]) + (f" ({escape(reason)})" if reason else ""),
         **({"waits": escape(found["waiting"])} if found["waiting"] else {}),
         "family": escape(spec["family"]),
         "data": escape(str(spec["data"]["name"])),

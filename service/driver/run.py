@@ -20,6 +20,7 @@ from service.driver.generations import Generations
 from service.driver.recorder import Recorder
 from service.driver.repeats import Asked, Repeats
 from service.driver.share import Share, share
+from service.driver.waits import Waits
 from service.errors import Unavailable
 from service.keeping import expendable, remove_checkpoint, tidy
 from service.points import Known
@@ -87,7 +88,7 @@ class Run:
         self._running: dict[str, Trial] = {}
         self._asked: Asked | None = None
         """Begins as soon as there is room."""
-        self._short = False
+        self._waits = Waits(sweep, put=lambda write: self._recorder.put(write), clock=self._clock)
         self._deaths: dict[str, int] = {}
         self._enlarged: set[str] = set()
         self._finished = [trial for trial in trials if trial.state.final]
@@ -228,6 +229,11 @@ class Run:
                 self._waiting.appendleft(trial)
                 logger.info("trial %d ran out of memory and gets twice the share: %s", trial.number, reason)
 
+    def starve(self, reason: str) -> None:
+        """Trials that were started get no node, and why; empty: one has got one, or there is none that needs one."""
+        with self._lock:
+            self._waits.say("node", reason)
+
     def extend(self, sweep: Sweep) -> None:
         """Goes on with the sweep's new spec, which has more trials."""
         with self._lock:
@@ -267,10 +273,7 @@ class Run:
     def _has_room(self) -> bool:
         """The disk has room for another trial; watchers hear when that changes."""
         shortage = self._disk.shortage
-        if bool(shortage) != self._short:
-            self._short, at = bool(shortage), self._clock.now()
-            self._recorder.put(lambda store: store.add_wait(self._sweep.id, reason=shortage, at=at))
-            logger.info("%s", shortage or "the disk has room again: trials begin")
+        self._waits.say("disk", shortage)
         return not shortage
 
     def _look_at_the_population(self) -> None:

@@ -27,6 +27,9 @@ from trainables.trainable import TrialTrainable
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_SECONDS = 30.0
+"""What trials get to begin, with none of the sweep's at work, before it is told that they wait."""
+
 
 def configure() -> None:
     """Keeps Tune from files and prints of its own, for as long as this process lives; the run's log says it all."""
@@ -97,13 +100,15 @@ class _Judge(_Engine, tune.Stopper):  # type: ignore[misc]
 
 @final
 class _Watch(_Engine, tune.Callback):  # type: ignore[misc]
-    """Tells the run of errors, and knows the workers so that they can be ended.
+    """Tells the run of errors and of waiting, and knows the workers so that they can be ended.
 
     It holds them weakly: a worker lives as long as somebody holds it, and that is Tune's to decide.
     """
 
-    def __init__(self, run: Run, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._run, self._now = run, now
+    def __init__(self, run: Run, resources: Resources, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._run, self._resources, self._now = run, resources, now
+        self._fed = now()
+        """When a trial had a node last, or none needed one."""
         self._workers: WeakValueDictionary[str, Any] = WeakValueDictionary()
         """By trial. A worker that waits for its next trial is still known as the last one's."""
         self._heard: dict[str, float] = {}
@@ -126,6 +131,13 @@ class _Watch(_Engine, tune.Callback):  # type: ignore[misc]
     def hear(self, trial_id: str) -> None:
         """The trial reports."""
         self._heard[trial_id] = self._now()
+
+    def on_step_begin(self, **_: Any) -> None:
+        """Tells the run when none of its trials gets to begin, which Tune does not say: it waits with them."""
+        if self._heard or not self._run.running:
+            self._fed = self._now()
+        starved = self._now() - self._fed >= PATIENCE_SECONDS
+        self._run.starve(_why_none_begins(self._resources) if starved else "")
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
         self._workers[trial.config["trial_id"]] = trial.temporary_state.ray_actor
@@ -159,7 +171,7 @@ class Engine:
 
     def __init__(self, run: Run, resources: Resources, *, prepare: Callable[[], None]) -> None:
         self._run, self._resources, self._prepare = run, resources, prepare
-        self._watch = _Watch(run)
+        self._watch = _Watch(run, resources)
         self._thread = threading.Thread(target=self._work, name="tune", daemon=True)
         self.error: str | None = None
         """What ended the work, if it was not the run."""
@@ -212,6 +224,12 @@ class Engine:
         except Exception as error:
             logger.exception("the sweep cannot go on")
             self.error = _last_line(str(error)) or type(error).__name__
+
+
+def _why_none_begins(resources: Resources) -> str:
+    share = f"{resources.cpus:g} CPU" + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
+    why = f"no node has room for one with {share}, or its worker is slow to start"
+    return f"no trial has begun for {PATIENCE_SECONDS:g} s: {why}"
 
 
 def most(nodes: Sequence[Mapping[str, float]], resources: Resources) -> dict[str, float]:

@@ -19,7 +19,7 @@ class Versioned(Protocol):
     def mismatch(self) -> str:
         """How it differs, and what to do about it; empty: it does not."""
 
-    def explain(self, sweep_id: str, reason: str, *, at: datetime) -> None:
+    def add_wait(self, sweep_id: str, *, reason: str, at: datetime) -> None:
         """Says of a sweep why it waits; empty: it goes on."""
 
 
@@ -35,7 +35,7 @@ def await_version(sweep_id: str, *, store: Versioned, clock: Clock) -> None:
             why = store.mismatch()
             if why != said:
                 logger.warning("%s", why or "the database is of this version now: going on")
-                store.explain(sweep_id, why, at=clock.now())
+                store.add_wait(sweep_id, reason=why, at=clock.now())
                 said = why
             if not why:
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from service.domain import Trial
+from service.domain import SweepState, Trial
 from service.ports import Store
 from tests.contracts.store_samples import NOW, add_sweep, add_trial, measure, together
 
@@ -18,6 +18,21 @@ def test_events_are_read_in_pages(store: Store) -> None:
     assert [event.number for event in store.events(sweep.id, after=1, limit=2)] == [2, 3]
     assert store.events(sweep.id, after=5) == []
     assert store.events(sweep.id, after=4)[0].data == {"what": "images", "done": 4, "total": 4}
+
+
+def test_what_a_sweep_waits_for_is_its_reason(store: Store) -> None:
+    """Until it goes on or is moved; how a sweep ended stays as it was told."""
+    sweep = add_sweep(store)
+    reasons = []
+    for reason in ("no room", "", "no room"):
+        store.add_wait(sweep.id, reason=reason, at=NOW)
+        reasons.append(store.sweep(sweep.id).reason)
+    reasons.append(store.move_sweep(sweep.id, SweepState.RUNNING, at=NOW).reason)
+    assert reasons == ["no room", "", "no room", ""]
+    store.move_sweep(sweep.id, SweepState.FAILED, at=NOW, reason="it broke")
+    store.add_wait(sweep.id, reason="", at=NOW)
+    assert store.sweep(sweep.id).reason == "it broke"
+    assert [event.data["reason"] for event in store.events(sweep.id) if event.kind == "wait"] == [*reasons[:3], ""]
 
 
 def test_events_of_many_threads_are_numbered_without_gaps(store: Store) -> None:

@@ -99,6 +99,15 @@ def test_a_disk_that_is_short_is_told(make_service: Make, least: str, short: int
     assert "no trial begins" not in service.http.get(f"/v1/sweeps/{service.sweep().id}").json()["waiting"]
 
 
+def test_what_a_driver_says_of_waiting_is_told(make_service: Make) -> None:
+    """Before what is known of the disk."""
+    service = make_service(min_free_disk="100%")
+    sweep = service.running()
+    service.store.add_wait(sweep.id, reason="no node has room", at=service.clock.now())
+    told = service.http.get(f"/v1/sweeps/{sweep.id}").json()
+    assert (told["reason"], told["waiting"]) == ("no node has room", "no node has room")
+
+
 def test_metrics_need_the_scope_read(make_service: Make) -> None:
     """Where keys are asked for at all."""
     service = make_service(require_keys=True)

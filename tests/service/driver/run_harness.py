@@ -77,6 +77,12 @@ class Harness:
     def fail_one(self) -> None:
         self.run.fail(self.start()["trial_id"], "no reason")
 
+    def waits(self) -> list[str]:
+        """What watchers were told of waiting."""
+        self.recorder.close()
+        self.recorder = self.run._recorder = Recorder(self.store, self.clock)
+        return [str(event.data["reason"]) for event in self.store.events("s") if event.kind == "wait"]
+
     def trials(self) -> list[Trial]:
         self.recorder.close()
         return self.store.trials("s")

@@ -73,13 +73,6 @@ def test_a_late_folder_is_gone_at_the_end_of_the_sweep(tmp_path: Path) -> None:
     assert folders(harness) == [first]
 
 
-def waits(harness: Harness) -> list[str]:
-    """What watchers were told of waiting."""
-    harness.recorder.close()
-    harness.recorder = harness.run._recorder = Recorder(harness.store, harness.clock)
-    return [str(event.data["reason"]) for event in harness.store.events("s") if event.kind == "wait"]
-
-
 def test_trials_wait_while_the_disk_is_short_and_begin_when_it_has_room(harness: Harness) -> None:
     """Those that run go on; one that lost its worker waits too, and is the first to go on. Watchers hear it once."""
     first, second = harness.start()["trial_id"], harness.start()["trial_id"]
@@ -90,12 +83,12 @@ def test_trials_wait_while_the_disk_is_short_and_begin_when_it_has_room(harness:
     harness.run.lose(second, "killed")
     assert [harness.run.start() for _ in range(3)] == ["later"] * 3, "nothing runs, and there is more to do"
     reason = f"no trial begins: 1 GB are free in {harness.folder}, need 10 GB (SWEEPSERVE_MIN_FREE_DISK=10GB)"
-    assert waits(harness) == [reason]
+    assert harness.waits() == [reason]
     assert len(harness.store.trials("s")) == 2
     harness.free = 10**10
     assert harness.start()["trial_id"] == second
     assert [harness.start()["trial_id"] for _ in range(2)] == ["s-0002", "s-0003"]
-    assert waits(harness) == [reason, ""]
+    assert harness.waits() == [reason, ""]
     harness.free = 0
     for number in range(1, 4):
         harness.report(f"s-{number:04}", 1, 0.5, finished="max_epochs reached")
@@ -108,6 +101,19 @@ def test_a_sweep_that_waits_for_the_disk_can_be_stopped(harness: Harness) -> Non
     assert harness.run.start() == "later"
     harness.run.drain(pause=False)
     assert harness.run.start() == "never"
+
+
+def test_a_driver_takes_back_what_the_last_one_said(harness: Harness) -> None:
+    """It died while its trials waited; this one's do not."""
+    harness.free = 0
+    assert harness.run.start() == "later"
+    reason, *_ = harness.waits()
+    assert harness.store.sweep("s").reason == reason
+    harness.free = 10**11
+    harness.again()
+    harness.start()
+    assert harness.waits() == [reason, ""]
+    assert harness.store.sweep("s").reason == ""
 
 
 def test_waiting_draws_the_points_that_would_have_been_drawn(tmp_path: Path) -> None:

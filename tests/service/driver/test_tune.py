@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from ray import cloudpickle
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
-from service.driver.tune import _Judge, _Suggest, _Watch, most, out_of_memory
+from service.driver.tune import PATIENCE_SECONDS, _Judge, _Suggest, _Watch, most, out_of_memory
 from service.plan import Resources
+from tests.service.driver.run_harness import Harness
 
 
 class Secret:
@@ -29,7 +31,8 @@ class Secret:
 def test_snapshots_hold_nothing_of_the_run(dumps: Any) -> None:
     """Tune pickles its searcher, stopper and callbacks: that neither fails nor reaches the store and its URL."""
     run: Any = Secret()
-    for ours in (_Suggest(run, Resources(), {}), _Judge(run, _Watch(run), {}), _Watch(run)):
+    watch = _Watch(run, Resources())
+    for ours in (_Suggest(run, Resources(), {}), _Judge(run, watch, {}), watch):
         assert vars(pickle.loads(dumps(ours))) == {}  # noqa: S301 - what was dumped a moment ago
 
 
@@ -73,3 +76,39 @@ def test_an_enlarged_share_is_one_that_some_node_has(nodes: Any, gets: tuple[flo
     """All of it on one node, and no less than the usual share."""
     has = most(nodes, Resources(cpus=2, gpus=1))
     assert (has["CPU"], has["GPU"]) == gets
+
+
+class Worker:
+    """Stands where an actor is."""
+
+
+def test_trials_that_get_no_node_say_so_until_one_does(harness: Harness) -> None:
+    """Not while another one of the sweep is at work, nor before one has been started."""
+    seconds, worker = 0.0, Worker()
+    watch = _Watch(harness.run, Resources(cpus=2, gpus=0.5), now=lambda: seconds)
+
+    def wait() -> list[str]:
+        nonlocal seconds
+        watch.on_step_begin()
+        seconds += PATIENCE_SECONDS
+        watch.on_step_begin()
+        return harness.waits()
+
+    def trial(number: int) -> Any:
+        identity = {"trial_id": f"s-{number:04}"}
+        return SimpleNamespace(config=identity, temporary_state=SimpleNamespace(ray_actor=worker))
+
+    assert wait() == []
+    harness.start()
+    watch.on_trial_start(trial=trial(0))
+    harness.start()
+    assert wait() == []
+    harness.report("s-0000", 1, 0.5, finished="max_epochs reached")
+    watch.on_trial_complete(trial=trial(0))
+    why = "no node has room for one with 2 CPU and 0.5 GPU, or its worker is slow to start"
+    reason = f"no trial has begun for 30 s: {why}"
+    assert wait() == [reason]
+    assert harness.store.sweep("s").reason == reason
+    watch.on_trial_start(trial=trial(1))
+    assert wait() == [reason, ""]
+    assert harness.store.sweep("s").reason == ""
