@@ -21,14 +21,17 @@ def standing(promotions: Sequence[Promotion]) -> list[int]:
 def without_others(promotions: Sequence[Promotion], versions: Sequence[ModelVersion]) -> list[Promotion]:
     """What is left of a model's promotions when only these of its versions are, oldest first in and out.
 
-    Those that were undone go too. Where none is left that stands, the newest version is the champion.
+    Those that were undone go too. Where none is left that stands, the newest version is the champion. No number comes
+    twice while there is a model: where the newest promotion goes, the champion's gets the number after it.
     """
-    numbers = {version.version for version in versions}
+    newest, numbers = promotions[-1].number, {version.version for version in versions}
     left = [promotion for promotion in _not_undone(promotions) if promotion.version in numbers]
     if not left and versions:
-        newest = max(versions, key=lambda version: version.version)
-        left = [Promotion(name=newest.name, number=1, version=newest.version, kind="registered", at=newest.created_at)]
-    return [replace(promotion, number=number) for number, promotion in enumerate(left, 1)]
+        last = max(versions, key=lambda version: version.version)
+        left = [Promotion(name=last.name, number=0, version=last.version, kind="registered", at=last.created_at)]
+    if left and left[-1].number < newest:
+        left[-1] = replace(left[-1], number=newest + 1)
+    return left
 
 
 def _not_undone(promotions: Sequence[Promotion]) -> list[Promotion]:

@@ -318,7 +318,7 @@ class Promotion:
 
     name: str
     number: int
-    """1, 2, 3, ... within the model, in the order in which they happened."""
+    """Within the model, in the order in which they happened: 1, 2, 3, ..., with gaps where sweeps were deleted."""
     version: int
     kind: Literal["registered", "promoted", "rolled back"]
     """By a better trial, by a person, or by a person who undid the last promotion that was not undone."""

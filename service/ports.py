@@ -81,7 +81,10 @@ class Store(Protocol):
         """
 
     def delete_sweep(self, sweep_id: str) -> None:
-        """Removes the sweep and everything that belongs to it, its model versions too."""
+        """Removes the sweep and everything that belongs to it, its model versions too.
+
+        Where one of them was the champion, a version that is left is it now (event `model`).
+        """
 
     def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
         """Adds one to the sweep's attempts, and to its deaths unless it is queued; returns the new number of attempts.

@@ -63,11 +63,17 @@ class MemoryModels:
     def promote(self, version: ModelVersion, **promotion: Any) -> Promotion:
         """Makes the version its model's champion."""
         known = self._promotions.setdefault(version.name, [])
-        known.append(Promotion(name=version.name, number=len(known) + 1, version=version.version, **promotion))
+        number = known[-1].number + 1 if known else 1
+        known.append(Promotion(name=version.name, number=number, version=version.version, **promotion))
         return known[-1]
 
-    def forget(self, sweep_id: str) -> None:
-        """Removes the versions of a sweep, with their promotions."""
+    def forget(self, sweep_id: str) -> list[Promotion]:
+        """Removes the versions of a sweep, with their promotions; returns those that others have for it."""
+        new = []
         for name, versions in self._versions.items():
-            self._versions[name] = [one for one in versions if one.sweep_id != sweep_id]
-            self._promotions[name] = without_others(self.promotions(name), self._versions[name])
+            left = [one for one in versions if one.sweep_id != sweep_id]
+            if left != versions:
+                before, self._versions[name] = self._promotions[name], left
+                self._promotions[name] = without_others(before, left)
+                new += [one for one in self._promotions[name] if one.number > before[-1].number]
+        return new

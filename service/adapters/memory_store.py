@@ -129,9 +129,10 @@ class MemoryStore:
             gone = {trial.id for trial in self.trials(sweep_id)}
             self._trials = {key: one for key, one in self._trials.items() if key not in gone}
             self._measurements.forget(gone)
-            self._models.forget(sweep_id)
             self._claims = {key: one for key, one in self._claims.items() if one.sweep_id != sweep_id}
             del self._sweeps[sweep_id], self._events[sweep_id]
+            for promotion in self._models.forget(sweep_id):
+                self._tell(promotion)
 
     def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
         with self._lock:
@@ -298,7 +299,7 @@ class MemoryStore:
                     return version
             if trial.weights == "removed":
                 raise Conflict(trial.no_weights)
-            promoted = len(self._models.promotions(name))
+            promoted = max((one.number for one in self._models.promotions(name)), default=0)
             if after not in (None, promoted):
                 raise Conflict(f"model {name} is at promotion {promoted}, not {after}")
             added = self._models.add(name, sweep_id=sweep_id, trial_id=trial_id, value=value, path=path, created_at=at)
@@ -377,8 +378,12 @@ class MemoryStore:
 
     def _promoted(self, version: ModelVersion, **promotion: Any) -> Promotion:
         promoted = self._models.promote(version, **promotion)
-        self._append(version.sweep_id, "model", {**as_data(version), "promotion": promoted.number}, promoted.at)
+        self._tell(promoted)
         return promoted
+
+    def _tell(self, promotion: Promotion) -> None:
+        version = self._models.version(promotion.name, promotion.version)
+        self._append(version.sweep_id, "model", {**as_data(version), "promotion": promotion.number}, promotion.at)
 
     def _append(self, sweep_id: str, kind: EventKind, data: Mapping[str, Any], at: datetime) -> None:
         number = self._sweeps[sweep_id].last_event + 1

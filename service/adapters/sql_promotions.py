@@ -55,10 +55,10 @@ def add(
     by: str = "",
     reason: str = "",
 ) -> Promotion:
-    """Keeps one more promotion, and tells of it (event `model`)."""
+    """Keeps one more promotion, and tells of it."""
     added = Promotion(name=version.name, number=number, version=version.version, kind=kind, at=at, by=by, reason=reason)
-    connection.execute(insert(promotions).values({field.name: getattr(added, field.name) for field in fields(added)}))
-    sql_events.append(connection, version.sweep_id, "model", {**as_data(version), "promotion": number}, at)
+    _keep(connection, added)
+    _tell(connection, version, added)
     return added
 
 
@@ -82,7 +82,7 @@ def register(
             return version
     if trial.weights == "removed":
         raise Conflict(trial.no_weights)
-    promoted = len(of(connection, name))
+    promoted = next((one.number for one in of(connection, name, limit=1)), 0)
     if after not in (None, promoted):
         raise Conflict(f"model {name} is at promotion {promoted}, not {after}")
     added = ModelVersion(
@@ -115,9 +115,8 @@ def promote(connection: Connection, name: str, version: int, *, at: datetime, by
     current, before = champion(connection, name), of(connection, name)
     if version == current.version:
         return before[0]
-    number = len(before) + 1
     chosen = sql_reading.version(connection, name, version)
-    return add(connection, chosen, number=number, kind="promoted", at=at, by=by, reason=reason)
+    return add(connection, chosen, number=before[0].number + 1, kind="promoted", at=at, by=by, reason=reason)
 
 
 def roll_back(connection: Connection, name: str, *, at: datetime, by: str, reason: str) -> Promotion:
@@ -127,15 +126,26 @@ def roll_back(connection: Connection, name: str, *, at: datetime, by: str, reaso
     versions = standing(before[::-1])
     if len(versions) < 2:
         raise Conflict(f"model {name!r} had no other champion before version {current.version}")
-    number = len(before) + 1
     chosen = sql_reading.version(connection, name, versions[-2])
-    return add(connection, chosen, number=number, kind="rolled back", at=at, by=by, reason=reason)
+    return add(connection, chosen, number=before[0].number + 1, kind="rolled back", at=at, by=by, reason=reason)
 
 
 def keep_only(connection: Connection, name: str, versions: Sequence[ModelVersion]) -> None:
-    """Forgets the promotions of all other versions."""
-    left = without_others(of(connection, name)[::-1], versions)
+    """Forgets the promotions of all other versions, and tells of the one that another version has for it."""
+    before = of(connection, name)[::-1]
+    left = without_others(before, versions)
     connection.execute(delete(promotions).where(promotions.c.name == name))
     for promotion in left:
-        row = {field.name: getattr(promotion, field.name) for field in fields(promotion)}
-        connection.execute(insert(promotions).values(row))
+        _keep(connection, promotion)
+        if promotion.number > before[-1].number:
+            _tell(connection, champion(connection, name), promotion)
+
+
+def _keep(connection: Connection, promotion: Promotion) -> None:
+    row = {field.name: getattr(promotion, field.name) for field in fields(promotion)}
+    connection.execute(insert(promotions).values(row))
+
+
+def _tell(connection: Connection, version: ModelVersion, promotion: Promotion) -> None:
+    data = {**as_data(version), "promotion": promotion.number}
+    sql_events.append(connection, version.sweep_id, "model", data, promotion.at)

@@ -169,7 +169,7 @@ class SqlStore:
 
     def delete_sweep(self, sweep_id: str) -> None:
         with self._write() as connection:
-            sql_reading.sweep(connection, sweep_id, lock=True)
+            sql_promotions.lock(connection, sql_reading.sweep(connection, sweep_id).name)
             of_sweep = select(trials.c.id).where(trials.c.sweep_id == sweep_id)
             connection.execute(delete(measurements).where(measurements.c.trial_id.in_(of_sweep)))
             names = connection.scalars(

@@ -59,3 +59,33 @@ def test_changes_of_a_champion_at_once_are_numbered_one_by_one(store: Store) -> 
     promotions = store.promotions("digits")
     assert [promotion.number for promotion in promotions] == list(range(len(promotions), 0, -1))
     assert store.champion("digits").version == promotions[0].version
+
+
+def test_promotions_go_on_counting_when_sweeps_are_deleted(store: Store) -> None:
+    """Whoever has seen a number sees larger ones only, and is told when another version has become the champion."""
+    first, second, third = (add_sweep(store, f"sweep{number}") for number in range(3))
+    for sweep in (first, second, second, third):
+        offer(store, add_trial(store, sweep, store.sweep(sweep.id).last_event))
+    store.delete_sweep(first.id)
+    assert [(one.number, one.version) for one in store.promotions("digits")] == [(4, 4), (3, 3), (2, 2)]
+    assert kinds(store, second).count("model") == 2
+    store.delete_sweep(third.id)
+    assert [(one.number, one.version) for one in store.promotions("digits")] == [(5, 3), (2, 2)]
+    assert store.events(second.id)[-1].data == {**as_data(store.champion("digits")), "promotion": 5}
+    assert store.promote("digits", 2, at=NOW).number == 6
+    assert store.roll_back("digits", at=NOW).number == 7
+    again = offer(store, add_trial(store, second, 9), after=7)
+    assert (store.champion("digits"), store.promotions("digits")[0].number) == (again, 8)
+    store.delete_sweep(second.id)
+    assert store.promotions("digits") == []
+
+
+def test_a_deleted_version_that_somebody_chose_leaves_the_newest_one(store: Store) -> None:
+    """Nothing that stands is left: what was rolled back to is gone, and what it undid."""
+    kept, gone = add_sweep(store, "kept2222"), add_sweep(store, "gone2222")
+    for sweep in (gone, kept):
+        offer(store, add_trial(store, sweep))
+    store.roll_back("digits", at=NOW)
+    store.delete_sweep(gone.id)
+    assert [(one.number, one.version, one.kind) for one in store.promotions("digits")] == [(4, 2, "registered")]
+    assert store.events(kept.id)[-1].data["promotion"] == 4

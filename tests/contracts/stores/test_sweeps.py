@@ -186,7 +186,7 @@ def test_a_deleted_sweep_leaves_nothing_and_others_alone(store: Store) -> None:
         store.trial(f"{gone.id}-0000")
     assert [version.sweep_id for version in store.model_versions("digits")] == [kept.id]
     assert store.champion("digits").sweep_id == kept.id
-    assert [(one.number, one.version) for one in store.promotions("digits")] == [(1, 1)]
+    assert [(one.number, one.version) for one in store.promotions("digits")] == [(3, 1)]
     assert len(store.measurements(kept.id)) == 1
     new = claim("key", sweep_id="other222")
     assert store.claim(new, expired_before=NOW - timedelta(days=1)) == new
