@@ -1,8 +1,11 @@
-"""A page of another site must not read this API through a name of its own that leads here (DNS rebinding)."""
+"""A page of another site must not read this API, through a name of its own that leads here, nor change anything.
+
+The first is DNS rebinding; the second needs no answer that the page may read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -11,11 +14,13 @@ from service.api.problems import problem
 from service.settings import is_loopback
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 
 
 @final
 class KnownHosts:
-    """ASGI middleware: a request by a name that is not ours is answered 421.
+    """ASGI middleware: a request by a name that is not ours is answered 421, a change by a page that is not ours 403.
 
     An API on loopback is known by loopback's names and by `others`; one on a network by `others`, or by any name where
     there are none.
@@ -33,19 +38,29 @@ class KnownHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, as ASGI has it."""
-        if scope["type"] != "http" or not self._known:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-        if _name(host) in self._known:
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._known and _name(host) not in self._known:
+            status, reason = 421, f"this service does not go by the name {host!r} (SWEEPSERVE_ALLOWED_HOSTS)"
+        elif scope["method"] not in SAFE and _is_foreign(headers, host):
+            origin = headers.get(b"origin", b"another site").decode("latin-1")
+            status, reason = 403, f"a page of {origin} may not {scope['method']} here: only {host}'s own pages may"
+        else:
             await self._app(scope, receive, send)
             return
-        refusal = problem(
-            421,
-            f"this service does not go by the name {host!r} (SWEEPSERVE_ALLOWED_HOSTS)",
-            instance=scope["path"],
-        )
-        await refusal(scope, receive, send)
+        await problem(status, reason, instance=scope["path"])(scope, receive, send)
+
+
+def _is_foreign(headers: Mapping[bytes, bytes], host: str) -> bool:
+    """Whether a browser says that a page of another origin asks. Programs say nothing of that kind."""
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:  # as by TLS and on loopback, also where a proxy has changed the Host
+        return site not in (b"same-origin", b"none")
+    origin = headers.get(b"origin")
+    return origin is not None and origin.decode("latin-1").partition("://")[2].lower() != host.lower()
 
 
 def _name(host: str) -> str:

@@ -37,3 +37,39 @@ def test_a_setting_says_which_names_are_ours(
     """Beside loopback's on loopback; on a network, any name as long as none is said."""
     answer = make_service(**settings).http.get("/healthz", headers={"host": host})
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "http://localhost:3000"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site", "origin": "http://localhost:8000"}, 403),
+        ({}, 200),
+        ({"origin": "http://LOCALHOST:8000"}, 200),
+        ({"sec-fetch-site": "same-origin", "origin": "https://outside.example"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+    ],
+)
+def test_a_page_of_another_site_changes_nothing(service: Any, headers: dict[str, str], status: int) -> None:
+    """Even where a browser would send it without asking first; programs and this service's own pages may."""
+    for _ in range(2):
+        service.model()
+    headers = {"host": "localhost:8000", **headers}
+    answer = service.http.post("/v1/models/digits/rollback", headers=headers)
+    assert answer.status_code == status, answer.text
+    assert service.store.champion("digits").version == (1 if status == 200 else 2)
+    assert service.http.get("/v1/sweeps", headers=headers).status_code == 200
+
+
+def test_the_refusal_says_which_pages_may(make_service: Callable[..., Any]) -> None:
+    """On a network too, by whatever name, and before anybody asks for a key."""
+    service = make_service(host="0.0.0.0")
+    headers = {"host": "lab.example", "origin": "https://evil.example"}
+    answer = service.http.delete("/v1/sweeps/none", headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
+    said = "a page of https://evil.example may not DELETE here: only lab.example's own pages may"
+    assert answer.json()["detail"] == said
+    assert service.http.delete("/v1/sweeps/none", headers={"host": "lab.example"}).status_code == 401
