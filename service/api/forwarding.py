@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from service import trace
-from service.api.unless_gone import ClientGone, unless_gone
+from service.api.unless_gone import unless_gone
 from service.errors import NotFound, Unavailable
 from service.inference.serving_config import ServingTable
 
@@ -99,10 +99,7 @@ class Replicas:
             headers=headers,
             content=await request.body(),
         )
-        try:
-            answer = await unless_gone(request, work)
-        except ClientGone:
-            return Response(status_code=499)
+        answer = await unless_gone(request, work)
         kept = {name: answer.headers[name] for name in ANSWERED if name in answer.headers}
         return Response(answer.content, status_code=answer.status_code, headers=kept)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from service.api.strict_json import StrictJSON
 from service.api.versions import NotModified, not_modified
@@ -103,6 +104,7 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -148,6 +150,11 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
             HTTPStatus.METHOD_NOT_ALLOWED: f"{request.url.path} cannot be asked with {request.method}",
         }.get(HTTPStatus(error.status_code), detail)
     return problem(error.status_code, detail, instance=request.url.path, headers=error.headers)
+
+
+def _gone(_request: Request, _error: Exception) -> Response:
+    """To nobody: the client went away, while it sent its body or while it waited. The number is nginx's."""
+    return Response(status_code=499)
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:

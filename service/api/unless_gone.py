@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 T = TypeVar("T")
@@ -14,12 +15,8 @@ PATIENCE = 0.05
 """Seconds before anybody looks: most answers are there by then, and looking costs as much as a small model."""
 
 
-class ClientGone(Exception):  # noqa: N818 - it says what happened
-    """Nobody waits for the answer any more."""
-
-
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result; the request's body must have been read. Raises ClientGone."""
+    """The work's result; the request's body must have been read. Raises ClientDisconnect."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     looking: list[asyncio.Task[None]] = []
@@ -28,7 +25,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         return await work
     except asyncio.CancelledError:
         if looking and looking[0].done() and task.uncancel() == 0:  # nobody else wants it to end
-            raise ClientGone from None
+            raise ClientDisconnect from None
         raise
     finally:
         timer.cancel()

@@ -19,7 +19,7 @@ from service.api.forwarding import Forwarded
 from service.api.json_body import json_body
 from service.api.pages import Limit, PageToken, page, place
 from service.api.parts import Asked
-from service.api.unless_gone import ClientGone, unless_gone
+from service.api.unless_gone import unless_gone
 from service.api.versions import VERSIONED, Versioned
 from service.api.views import EngineView, ModelVersions, ModelView, Predictions
 from service.errors import BadImage, TooLarge
@@ -110,10 +110,7 @@ async def predict(
     work = here.predictors.predict(
         model, uploads, write, steps=steps, evolution=evolution, max_pixels=here.settings.max_image_pixels
     )
-    try:
-        prediction = await unless_gone(request, work)
-    except ClientGone:
-        return Response(status_code=499)
+    prediction = await unless_gone(request, work)
     return Response(prediction.answer, media_type="application/json")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from service.api.forwarding import Forwarded
 from service.api.parts import Asked
 from service.api.strict_json import StrictJSON
-from service.api.unless_gone import ClientGone, unless_gone
+from service.api.unless_gone import unless_gone
 from service.errors import BadRequest, NotFound, Unavailable
 from service.inference.answers import tensors
 from service.inference.tensors import INPUT, read_request, write_response
@@ -123,10 +123,7 @@ async def infer(name: str, request: Request, here: Asked, version: str | None = 
         evolution=asked.evolution,
         max_pixels=here.settings.max_image_pixels,
     )
-    try:
-        (content, header_length) = (await unless_gone(request, work)).answer
-    except ClientGone:
-        return Response(status_code=499)
+    content, header_length = (await unless_gone(request, work)).answer
     if header_length is None:
         return Response(content, media_type="application/json")
     return Response(content, media_type="application/octet-stream", headers={HEADER_LENGTH: str(header_length)})

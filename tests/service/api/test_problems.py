@@ -71,3 +71,35 @@ def test_our_own_mistake_is_a_500_without_a_traceback(service: Any, caplog: pyte
     request = answer.headers["X-Request-Id"]
     assert answer.json()["detail"].endswith(f"at request {request}")
     assert f"GET /fail failed, request {request}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "kind"),
+    [
+        ("/v1/sweeps", b"", b"application/json"),
+        ("/v1/models/digits/predict", b"", b"application/json"),
+        ("/v1/models/digits/predict", b"", b"image/png"),
+        ("/v1/models/digits/predict", b"steps=1", b"multipart/form-data; boundary=x"),
+        ("/v2/models/digits/infer", b"", b"application/json"),
+    ],
+)
+def test_a_client_that_goes_away_while_it_sends_is_no_mistake_of_the_service(
+    service: Any, portal: Any, caplog: pytest.LogCaptureFixture, path: str, query: bytes, kind: bytes
+) -> None:
+    """By FastAPI's way and by the short one: counted as such, nothing is raised and nothing is logged."""
+    service.model()
+    messages = iter([{"type": "http.request", "body": b"--x\r\n", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", kind), (b"content-length", b"99")]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": query, "headers": headers}
+    portal.call(service.app, scope, receive, send)
+    assert [message.get("status") for message in sent] == [499, None]
+    assert [record for record in caplog.records if record.levelname != "DEBUG"] == []
+    assert service.http.get("/metrics").text.count('status="499"} 1.0\n') == 1

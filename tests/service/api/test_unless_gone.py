@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from service.api import unless_gone as module
-from service.api.unless_gone import ClientGone, unless_gone
+from service.api.unless_gone import unless_gone
 
 
 class Connection:
@@ -77,7 +78,7 @@ def test_a_client_that_goes_away_ends_the_work() -> None:
     async def run() -> None:
         client = Connection("http.request", "http.disconnect")
         work, became = _left()
-        with pytest.raises(ClientGone):
+        with pytest.raises(ClientDisconnect):
             await unless_gone(client.request(), work())
         assert (client.looked, became) == (2, ["began", "given up"])
         task = asyncio.current_task()
