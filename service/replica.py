@@ -22,6 +22,7 @@ from service.api.problems import handle_errors, service_problem
 from service.api.routes import answers, inference
 from service.api.short_way import short_ways
 from service.api.strict_json import StrictJSON
+from service.api.validators import make_validators
 from service.errors import Unauthorized
 from service.inference.predictor import Predictors, settle_libraries
 from service.inference.serving_config import serving_table
@@ -62,6 +63,7 @@ def create_replica(store: Store, *, settings: Settings, secret: str, workers: in
         app.include_router(resource.router)
     handle_errors(app)
     app.add_middleware(KnownAsker, secret=secret)
+    make_validators(app)
     return app
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
@@ -32,6 +31,7 @@ from service.api.routes import metrics as metrics_routes
 from service.api.routes import sweeps as sweep_routes
 from service.api.short_way import short_ways
 from service.api.strict_json import StrictJSON
+from service.api.validators import make_validators
 from service.errors import ServiceError
 from service.inference.predictor import Predictors
 from service.leaderboards import Leaderboards
@@ -141,17 +141,8 @@ def create_app(
     app.add_middleware(KnownHosts, host=settings.host, others=settings.allowed_hosts.replace(",", " ").split())
     app.add_middleware(Observing, requests=Requests(metrics), log=settings.json_logs)
     app.openapi = lambda: openapi(app, keys_required=settings.keys_required)  # type: ignore[method-assign]
-    _complete(app)
+    make_validators(app)
     return app
-
-
-def _complete(app: FastAPI) -> None:
-    """Makes every route's validators now.
-
-    Left alone, FastAPI makes them as requests first need them, in whichever threads those are answered, with Python's
-    warning filters, which all threads share, changed meanwhile.
-    """
-    deque(iter_route_contexts(app.routes), maxlen=0)
 
 
 @asynccontextmanager
