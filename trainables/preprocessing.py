@@ -87,13 +87,22 @@ class Preprocessing(Config):
         top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
         return image[top : top + rows, left : left + columns]
 
-    def normalize(self, images: Tensor) -> Tensor:
-        """Float32 inputs from uint8 images `[n, c, h, w]`, on the device where they are."""
-        scale = [1 / (255 * std) for std in self.std]
-        shift = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+    def normalize(self, images: Tensor, by: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Float32 inputs from uint8 images `[n, c, h, w]`, on the device where they are.
+
+        Args:
+            images: of 0..255.
+            by: `scales_and_shifts`, where they are on that device already.
+        """
         inputs = images.float()  # a copy, so that the rest can happen in place
         if self.channels == 1:
-            return inputs.mul_(scale[0]).add_(shift[0])
-        each = (1, self.channels, 1, 1)
-        scales, shifts = (torch.tensor(numbers).to(images.device).view(each) for numbers in (scale, shift))
+            return inputs.mul_(1 / (255 * self.std[0])).add_(-self.mean[0] / self.std[0])
+        scales, shifts = by or (one.to(images.device) for one in self.scales_and_shifts())
         return inputs.mul_(scales).add_(shifts)
+
+    def scales_and_shifts(self) -> tuple[Tensor, Tensor]:
+        """What `normalize` multiplies the channels of 0..255 by, and what it adds to them, `[1, c, 1, 1]` each."""
+        scale = [1 / (255 * std) for std in self.std]
+        shift = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+        each = (1, self.channels, 1, 1)
+        return torch.tensor(scale).view(each), torch.tensor(shift).view(each)

@@ -60,6 +60,6 @@ class CudaGraphs:
                 for _ in range(3):  # libraries choose their kernels in the first calls
                     self._pipeline(inputs)
             torch.cuda.current_stream().wait_stream(aside)
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others run models meanwhile
                 outputs = self._pipeline(inputs)
         return graph, inputs, outputs

@@ -53,14 +53,21 @@ class CannotServe(Exception):  # noqa: N818 - it says what is the matter
 class Pipeline(nn.Module):
     """A model from uint8 images on, so that an engine takes over the normalisation too."""
 
+    scales: Tensor
+    shifts: Tensor
+
     def __init__(self, model: SavedModel) -> None:
         super().__init__()
         self.module, self._preprocessing = model.module, model.preprocessing
         self.input_shape = model.preprocessing.input_shape
+        # With the model on its device: while a CUDA graph is recorded, nothing may come from the host.
+        for name, numbers in zip(("scales", "shifts"), self._preprocessing.scales_and_shifts(), strict=True):
+            self.register_buffer(name, numbers)
 
     def forward(self, images: Tensor) -> Tensor:
         """Outputs of uint8 images `[n, c, h, w]`."""
-        inputs = self._preprocessing.normalize(images).contiguous(memory_format=torch.channels_last)
+        inputs = self._preprocessing.normalize(images, (self.scales, self.shifts))
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
         outputs: Tensor = self.module(inputs)
         return outputs.float()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from service.inference import engine
-from service.inference.engine import SIZES, CannotServe, Eager, Images, Outputs, check, choose
+from service.inference.engine import SIZES, CannotServe, Eager, Images, Outputs, Pipeline, check, choose
 from service.inference.serving_config import Serving
 from tests.service.conftest import save_random_model
 from trainables.data.dataset import Dataset, Split
@@ -132,6 +134,30 @@ def test_a_recurrent_model_takes_other_numbers_of_steps(model: SavedModel) -> No
     images = np.full((2, 1, 16, 16), 255, np.uint8)
     assert recurrent.run(images)[0, 0] == 4
     assert recurrent.run(images, steps=7)[0, 0] == 7
+
+
+def test_nothing_comes_from_the_host_while_a_model_runs(model: SavedModel) -> None:
+    """Or no CUDA graph could be recorded: the numbers that colours are normalised by are where the model is."""
+    preprocessing = Preprocessing(channels=3, height=4, width=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    images = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).reshape(2, 3, 4, 4)
+    pipeline = Pipeline(replace(model, module=nn.Identity(), preprocessing=preprocessing))
+    torch.testing.assert_close(pipeline(images), preprocessing.normalize(images), rtol=0, atol=0)
+    pipeline, images = pipeline.to("meta"), images.to("meta")
+    with Devices() as devices:
+        pipeline(images)
+    assert devices.seen == {"meta"}
+
+
+class Devices(TorchDispatchMode):
+    """Of the tensors that operations are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen |= {one.device.type for one in args if isinstance(one, Tensor)}
+        return func(*args, **(kwargs or {}))
 
 
 class Fickle(nn.Module):
