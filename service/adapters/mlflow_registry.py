@@ -17,6 +17,8 @@ from service.domain import Sweep
 logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
+PROMOTION = "sweepserve.promotion"
+"""A model's tag: the number of the newest promotion that is shown."""
 
 
 def show_model(client: MlflowClient, runs: Runs, version: Mapping[str, Any]) -> None:
@@ -39,18 +41,23 @@ def show_model(client: MlflowClient, runs: Runs, version: Mapping[str, Any]) -> 
         known[number] = _register(client, runs, version, saved)
     # Sweeps of one name are shown one by one, so promotions may come here out of their order.
     promotion = version.get("promotion", number)
-    if registered and int(registered[0].tags.get("sweepserve.promotion", 0)) > promotion:
+    if registered and int(registered[0].tags.get(PROMOTION, 0)) > promotion:
         return
     client.set_registered_model_alias(name, CHAMPION, known[number])
-    client.set_registered_model_tag(name, "sweepserve.promotion", str(promotion))
+    client.set_registered_model_tag(name, PROMOTION, str(promotion))
     client.set_tag(runs.parent, "sweepserve.champion", trial_id)
 
 
 def forget_models(client: MlflowClient, sweep: Sweep) -> None:
     """Takes the sweep's versions out of the registry, and puts the models that they are of into MLflow's bin."""
+    sweeps = set()
     for version in client.search_model_versions(f"name = '{sweep.name}'"):
+        sweeps.add(version.tags.get("sweepserve.sweep", sweep.id))
         if version.tags.get("sweepserve.sweep") == sweep.id:
             client.delete_model_version(sweep.name, version.version)
+    if sweeps <= {sweep.id}:  # the next promotion is number 1 again
+        for model in client.search_registered_models(f"name = '{sweep.name}'"):
+            client.delete_registered_model_tag(model.name, PROMOTION)
     experiment = client.get_experiment_by_name(sweep.name)
     if experiment is not None:
         of_sweep = f"tags.`sweepserve.sweep` = '{sweep.id}'"

@@ -75,6 +75,8 @@ class MlflowTracker:
             runs = self._known.get(sweep.id) or mlflow_runs.ready(self._client, sweep, self._tags(sweep))
             self._known[sweep.id], self._pages[sweep.id] = runs, self._page(runs)
             self._show(sweep, runs, [event for event in events if event.number > runs.shown])
+            if sweep.state.final and runs.shown >= sweep.last_event:
+                del self._known[sweep.id]  # thousands of trials; should it go on, it is found again
         except (MlflowException, OSError) as error:
             self._known.pop(sweep.id, None)  # it may have lost what we knew
             raise Unavailable(f"MLflow at {self._settings.tracking_url} refused: {error}") from error

@@ -20,6 +20,7 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+from service import tracking
 from service.adapters.memory_store import MemoryStore
 from service.adapters.mlflow_tracker import MlflowTracker
 from service.domain import Measurement, Sweep, SweepState, Trial, TrialState
@@ -197,6 +198,23 @@ class Lab:
         self.store.add_model_version(
             name=self.name, sweep_id=self.id, trial_id=trial_id, value=value, path=str(path), at=self.at()
         )
+
+    def another(self, sweep_id: str, path: Path) -> str:
+        """Goes on with another sweep of the same name: its trial, whose model is the champion."""
+        self.id = sweep_id
+        self.store.add_sweep(Sweep(id=self.id, name=self.name, spec=self.spec.to_dict(), created_at=self.at()))
+        trial_id = self.trial(0)
+        self.version(trial_id, 0.5, path)
+        return trial_id
+
+    def delete(self, sweep_id: str) -> None:
+        self.store.move_sweep(sweep_id, SweepState.DELETING, at=self.at())
+        tracking.remove(self.store, self.tracker, sweeps_root=self.settings.sweeps_root)
+
+    def champion(self) -> str:
+        """The trial whose model has MLflow's alias, once all is shown."""
+        tracking.drain(self.store, self.tracker)
+        return str(self.client.get_model_version_by_alias(self.name, "champion").tags["sweepserve.trial"])
 
     def show(self, *, after: int = 0) -> None:
         self.tracker.track(self.store.sweep(self.id), self.store.events(self.id, after=after))

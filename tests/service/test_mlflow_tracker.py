@@ -314,17 +314,31 @@ def test_the_newest_version_is_the_champion(lab: Lab, saved: Path) -> None:
     assert lab.runs()[0].data.tags["sweepserve.champion"] == f"{lab.id}-0001"
 
 
-def test_the_alias_follows_promotions(lab: Lab, saved: Path) -> None:
-    """A version that a person promotes is MLflow's champion too; an event that comes late moves nothing back."""
+def test_the_alias_is_on_the_champion(lab: Lab, saved: Path) -> None:
+    """Also where a person promotes or sweeps are deleted, all of them too; an event that comes late moves nothing."""
     fill(lab, saved)
-    before = lab.store.events(lab.id)
+    first, before = lab.id, lab.store.events(lab.id)
     lab.store.promote(lab.name, 1, at=lab.at())
-    lab.show()
-    promoted = lab.client.get_model_version_by_alias(lab.name, "champion")
-    assert promoted.tags["sweepserve.version"] == "1"
+    assert lab.champion() == f"{first}-0000"
     lab.tracker.track(lab.store.sweep(lab.id), [event for event in before if event.kind == "model"])
-    late = lab.client.get_model_version_by_alias(lab.name, "champion")
-    assert late.tags["sweepserve.version"] == "1"
+    assert lab.champion() == f"{first}-0000"
+    assert lab.another("second22", saved) == lab.champion()
+    lab.delete("second22")
+    assert lab.champion() == f"{first}-0000"
+    lab.delete(first)
+    assert lab.another("third222", saved) == lab.champion()
+
+
+def test_of_a_sweep_that_has_ended_the_tracker_remembers_no_runs(lab: Lab) -> None:
+    """Should it go on they are looked for again, wherever they are by then."""
+    lab.trial(0)
+    lab.store.move_sweep(lab.id, SweepState.COMPLETED, at=lab.at())
+    lab.show()
+    for run in lab.runs():
+        lab.client.delete_run(run.info.run_id)
+    lab.store.move_sweep(lab.id, SweepState.QUEUED, at=lab.at())
+    lab.show()
+    assert [run.info.lifecycle_stage for run in lab.runs()] == ["active", "active"]
 
 
 @pytest.fixture(name="logged")
