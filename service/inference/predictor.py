@@ -324,7 +324,9 @@ def _warn(done: asyncio.Future[LoadedModel]) -> None:
 
 
 def settle_libraries() -> None:
-    """What a process that runs models sets once."""
+    """What a process that runs models imports and sets once."""
+    import safetensors.torch  # noqa: F401 - or the threads that load models would import it, all at once
+
     cv2.utils.logging.setLogLevel(
         cv2.utils.logging.LOG_LEVEL_SILENT
     )  # a stranger's broken image is answered, not logged
