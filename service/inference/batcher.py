@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from service.errors import TooManyRequests, Unavailable
@@ -24,6 +24,14 @@ class _Waiting(Generic[Work, Answer]):
     answer: asyncio.Future[Answer]
 
 
+@dataclass(slots=True)
+class _Line(Generic[Work, Answer]):
+    """Works of one kind, in the order in which they came."""
+
+    works: deque[_Waiting[Work, Answer]] = field(default_factory=deque)
+    images: int = 0
+
+
 _Answered = tuple[list[tuple[_Waiting[Work, Answer], Answer | Exception]], float]
 
 
@@ -34,7 +42,8 @@ class Batcher(Generic[Work, Answer]):
     the client went away or its deadline passed, is not run.
 
     Args:
-        run: answers a batch, an answer or an exception a work; called in threads.
+        run: answers a batch, an answer or an exception a work; called in threads. The function that it is given says
+            whether anybody still waits for an answer; it may look now and then.
         executor: of those threads.
         workers: so many batches run at once.
         serving: the limits.
@@ -42,15 +51,18 @@ class Batcher(Generic[Work, Answer]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[Work]], Sequence[Answer | Exception]],
+        run: Callable[[Sequence[Work], Callable[[], bool]], Sequence[Answer | Exception]],
         *,
         executor: Executor,
         workers: int,
         serving: Serving,
     ) -> None:
         self._run, self._executor, self._workers, self._serving = run, executor, workers, serving
-        self._queue: deque[_Waiting[Work, Answer]] = deque()
+        self._lines: dict[Hashable, _Line[Work, Answer]] = {}
+        """By kind; none is empty, and the next batch is of the first."""
         self._queued = 0
+        self._coming = 0
+        """Images that have their place in the queue and are not ready yet."""
         self._running = 0  # or about to: they are the threads'
         self._timer: asyncio.TimerHandle | None = None
         self._pace = 0.01
@@ -58,37 +70,67 @@ class Batcher(Generic[Work, Answer]):
         self.enough = serving.max_batch
         """Images from which a larger batch gains nothing: the rest is left to the next thread, or comes sooner."""
 
-    async def submit(self, work: Work, *, size: int) -> Answer:
-        """The answer to a work of so many images.
+    async def submit(self, work: Work, *, size: int, kind: Hashable = None, until: float | None = None) -> Answer:
+        """The answer to a work of so many images, which is run together with works of the same kind only.
+
+        Args:
+            work: see `run`.
+            size: images.
+            kind: of the work.
+            until: the loop's time at which it is given up; none: the deadline from now.
 
         Raises:
             TooManyRequests: too many wait already.
             Unavailable: the deadline passed.
         """
         loop = asyncio.get_running_loop()
-        if self._queued and self._queued + size > self._serving.max_queue:
-            seconds = self._pace * self._queued / self._workers
-            raise TooManyRequests(
-                f"{self._queued} images wait already, at most {self._serving.max_queue} may", seconds=max(1.0, seconds)
-            )
+        self._check_room(size)
         waiting: _Waiting[Work, Answer] = _Waiting(work, size, loop.create_future())
-        self._queue.append(waiting)
+        line = self._lines.get(kind)
+        if line is None:
+            line = self._lines[kind] = _Line()
+        line.works.append(waiting)
+        line.images += size
         self._queued += size
         self._start(loop)
-        alarm = loop.call_later(self._serving.deadline, self._expire, waiting)
+        alarm = loop.call_at(until or loop.time() + self._serving.deadline, self._expire, waiting)
         try:
             return await waiting.answer
         finally:
             alarm.cancel()
 
+    async def submit_later(self, make: Callable[[], Awaitable[Work]], *, size: int, kind: Hashable = None) -> Answer:
+        """The same for a work that is yet to be made: its images have their place meanwhile, and its deadline runs."""
+        self._check_room(size)
+        until = asyncio.get_running_loop().time() + self._serving.deadline
+        self._coming += size
+        try:
+            async with asyncio.timeout_at(until):
+                work = await make()
+        except TimeoutError:
+            raise self._late() from None
+        finally:
+            self._coming -= size
+        return await self.submit(work, size=size, kind=kind, until=until)
+
+    def _check_room(self, size: int) -> None:
+        waiting = self._queued + self._coming
+        if waiting and waiting + size > self._serving.max_queue:
+            seconds = self._pace * waiting / self._workers
+            raise TooManyRequests(
+                f"{waiting} images wait already, at most {self._serving.max_queue} may", seconds=max(1.0, seconds)
+            )
+
     def _expire(self, waiting: _Waiting[Work, Answer]) -> None:
         if not waiting.answer.done():
-            message = f"no answer within {self._serving.deadline:g} s: the model has too much to do"
-            waiting.answer.set_exception(Unavailable(message))
+            waiting.answer.set_exception(self._late())
+
+    def _late(self) -> Unavailable:
+        return Unavailable(f"no answer within {self._serving.deadline:g} s: the model has too much to do")
 
     def _start(self, loop: asyncio.AbstractEventLoop, *, waited: bool = False) -> None:
-        while self._queue and self._running < self._most:
-            if self._running and self._serving.max_wait and not waited and self._queued < self._largest:
+        while self._lines and self._running < self._most:
+            if self._running and self._serving.max_wait and not waited and not self._full:
                 if self._timer is None:
                     self._timer = loop.call_later(self._serving.max_wait, self._waited_enough, loop)
                 return
@@ -107,10 +149,16 @@ class Batcher(Generic[Work, Answer]):
 
         A thread that ends finds its next batch there; to ask for it here would take as long as a small model.
         """
-        return self._workers * (2 if self._queued >= self._largest else 1)
+        return self._workers * (2 if self._full else 1)
 
     @property
-    def _largest(self) -> int:
+    def _full(self) -> bool:
+        """The next batch cannot grow."""
+        return next(iter(self._lines.values())).images >= self.largest
+
+    @property
+    def largest(self) -> int:
+        """Images of a batch, unless one work alone has more."""
         return min(self._serving.max_batch, self.enough)
 
     def _waited_enough(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -118,21 +166,29 @@ class Batcher(Generic[Work, Answer]):
         self._start(loop, waited=True)
 
     def _take(self) -> list[_Waiting[Work, Answer]]:
+        """The next batch; what is left of its kind comes after the other kinds."""
+        kind = next(iter(self._lines))
+        line = self._lines.pop(kind)
         batch: list[_Waiting[Work, Answer]] = []
-        images = 0
-        while self._queue and (not batch or images + self._queue[0].size <= self._largest):
-            one = self._queue.popleft()
+        images, largest = 0, self.largest
+        while line.works and (not batch or images + line.works[0].size <= largest):
+            one = line.works.popleft()
+            line.images -= one.size
             self._queued -= one.size
             if not one.answer.done():
                 batch.append(one)
                 images += one.size
+        if line.works:
+            self._lines[kind] = line
         return batch
 
     def _answers(self, batch: list[_Waiting[Work, Answer]]) -> _Answered[Work, Answer]:
         """In a thread."""
         began = time.perf_counter()
         wanted = [one for one in batch if not one.answer.done()]  # a full batch may have waited for the thread
-        answers = self._run([one.work for one in wanted]) if wanted else ()
+        answers: Sequence[Answer | Exception] = ()
+        if wanted:
+            answers = self._run([one.work for one in wanted], lambda: not all(one.answer.done() for one in wanted))
         return list(zip(wanted, answers, strict=True)), time.perf_counter() - began
 
     def _done(
@@ -142,6 +198,8 @@ class Batcher(Generic[Work, Answer]):
         done: asyncio.Future[_Answered[Work, Answer]],
     ) -> None:
         self._running -= 1
+        if done.cancelled():  # the threads have ended
+            return
         failed = done.exception()
         if failed is not None:
             answered: list[tuple[_Waiting[Work, Answer], Any]] = [(one, failed) for one in batch]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -25,6 +25,8 @@ from service.inference.uploads import Upload, fitted
 from trainables.saved_model import SavedModel, load_model
 
 MAX_STEPS = 1000
+MAX_IMAGE_STEPS = 2**14
+"""Images times steps of one request, where it asks for more steps than were trained: 16 images of 1,000 steps, say."""
 MAX_EVOLUTION = 2**24
 """Numbers that the outputs of one request's evolution may have: 64 MiB, 372 masks of 150 x 150 pixels, say."""
 
@@ -44,6 +46,21 @@ class Question:
     """`finish` is given the outputs after each step, `[n, steps, ...]`."""
     max_pixels: int
     """Of the uploads together."""
+
+    @property
+    def kind(self) -> Hashable:
+        """Those of the same kind are run together; an evolution, which takes the memory of many answers, alone."""
+        return object() if self.evolution else self.steps
+
+    def fitted(self) -> Images:
+        """The images as the model takes them. Errors as of `uploads.fitted`."""
+        if isinstance(self.images, np.ndarray):
+            return self.images
+        return fitted(self.images, self.model.saved.preprocessing, max_pixels=self.max_pixels)
+
+    def decoded(self) -> Question:
+        """The same, with images that take no more time."""
+        return replace(self, images=self.fitted())
 
 
 @final
@@ -99,51 +116,62 @@ class LoadedModel:
             raise BadRequest(f"steps: need a recurrent model, {self.version.name!r} is a {self.saved.family}")
         if steps is not None and not 1 <= steps <= MAX_STEPS:
             raise BadRequest(f"steps: need a whole number from 1 to {MAX_STEPS}, got {steps}")
-        if not evolution:
-            return
-        if not self.eager.evolves:
+        if evolution and not self.eager.evolves:
             raise BadRequest(f"evolution: need a recurrent model, {self.version.name!r} is a {self.saved.family}")
-        count = steps or cast("Evolving", self.saved.module).steps
-        most = MAX_EVOLUTION // math.prod(self.tensors["outputs"][1])
-        if images * count > most:
+        if steps is None and not evolution:
+            return
+        trained = cast("Evolving", self.saved.module).steps
+        count = steps or trained
+        if evolution and images * count > (most := MAX_EVOLUTION // math.prod(self.tensors["outputs"][1])):
             raise BadRequest(
                 f"evolution: need at most {most} images times steps of {self.version.name!r}, got {images} x {count}"
             )
+        if count > trained and images * count > MAX_IMAGE_STEPS:
+            raise BadRequest(
+                f"steps: need at most {MAX_IMAGE_STEPS} images times steps beyond the {trained} of training, "
+                f"got {images} x {count}"
+            )
 
-    def answer(self, questions: Sequence[Question]) -> list[Any]:
-        """An answer or an exception a question. Runs in a thread."""
+    def answer(self, questions: Sequence[Question], wanted: Callable[[], bool]) -> list[Any]:
+        """An answer or an exception a question; all are of one kind. Runs in a thread, while answers are `wanted`."""
         answers: list[Any] = [None] * len(questions)
-        groups: dict[tuple[int | None, int | None], list[tuple[int, Images]]] = {}
+        group: list[tuple[int, Images]] = []
         for i, question in enumerate(questions):
-            alone = i if question.evolution else None  # an evolution takes the memory of many answers
             try:
-                groups.setdefault((question.steps, alone), []).append((i, self._images(question)))
+                group.append((i, question.fitted()))
             except Exception as error:  # noqa: BLE001 - it is this question's own, and not its neighbours'
                 answers[i] = error
-        for (steps, alone), group in groups.items():
-            try:
-                together = np.concatenate([images for _, images in group])
-                outputs = self._run(together, steps, evolution=alone is not None)
-            except Exception as error:  # noqa: BLE001 - each of them is told
-                for i, _ in group:
-                    answers[i] = error
-                continue
-            start = 0
-            for i, images in group:
-                part = torch.from_numpy(outputs[start : start + len(images)])
-                start += len(images)
-                answers[i] = self._finished(questions[i], part)
+        if not group:
+            return answers
+        try:
+            outputs = self._run(np.concatenate([images for _, images in group]), questions[0], wanted)
+        except Exception as error:  # noqa: BLE001 - each of them is told
+            for i, _ in group:
+                answers[i] = error
+            return answers
+        start = 0
+        for i, images in group:
+            part = torch.from_numpy(outputs[start : start + len(images)])
+            start += len(images)
+            answers[i] = self._finished(questions[i], part)
         return answers
 
-    def _images(self, question: Question) -> Images:
-        if isinstance(question.images, np.ndarray):
-            return question.images
-        return fitted(question.images, self.saved.preprocessing, max_pixels=question.max_pixels)
+    def _run(self, images: Images, question: Question, wanted: Callable[[], bool]) -> Outputs:
+        """In pieces where one question has more images than a batch; between them it may turn out to be given up."""
+        largest = self.batcher.largest
+        parts: list[Outputs] = []
+        for start in range(0, len(images), largest):
+            if parts and not wanted():
+                raise Unavailable("nobody waits for the answer any more")
+            parts.append(self._outputs(images[start : start + largest], question))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _run(self, images: Images, steps: int | None, *, evolution: bool) -> Outputs:
-        if evolution:
-            return self.eager.evolution(images, steps=steps)
-        return self.choice.engine.run(images) if steps is None else self.eager.run(images, steps=steps)
+    def _outputs(self, images: Images, question: Question) -> Outputs:
+        if question.evolution:
+            return self.eager.evolution(images, steps=question.steps)
+        if question.steps is None:
+            return self.choice.engine.run(images)
+        return self.eager.run(images, steps=question.steps)
 
     def _finished(self, question: Question, outputs: Tensor) -> Any:
         if not np.isfinite(outputs.numpy()).all():
@@ -156,10 +184,10 @@ class LoadedModel:
             return error
 
 
-def _answer(questions: Sequence[Question]) -> list[Any]:
+def _answer(questions: Sequence[Question], wanted: Callable[[], bool]) -> list[Any]:
     """By the model that they are for.
 
     A batcher that knew it itself would make a cycle, which only the garbage collector frees; and that one passes over
     the models that were there when libraries were set aside.
     """
-    return questions[0].model.answer(questions)
+    return questions[0].model.answer(questions, wanted)

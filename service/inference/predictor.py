@@ -25,7 +25,7 @@ from service.errors import NotFound, Unavailable
 from service.inference.engine import Images
 from service.inference.loaded_model import LoadedModel, Question
 from service.inference.serving_config import Serving, ServingTable
-from service.inference.uploads import Upload, are_small, fitted
+from service.inference.uploads import Upload, are_small
 from service.ports import Store
 from trainables.saved_model import SavedModel
 
@@ -199,13 +199,14 @@ class Predictors:
         """
         count = len(images)
         model.check_steps(steps, evolution=evolution, images=count)
-        if not hasattr(images, "dtype") and not are_small(images):
-            images = await asyncio.get_running_loop().run_in_executor(
-                self._decoding,
-                lambda uploads: fitted(uploads, model.saved.preprocessing, max_pixels=max_pixels),
-                images,
+        question = Question(model, images, finish, steps, evolution, max_pixels)
+        if hasattr(images, "dtype") or are_small(images):
+            answer = await model.batcher.submit(question, size=count, kind=question.kind)
+        else:
+            loop = asyncio.get_running_loop()
+            answer = await model.batcher.submit_later(
+                lambda: loop.run_in_executor(self._decoding, question.decoded), size=count, kind=question.kind
             )
-        answer = await model.batcher.submit(Question(model, images, finish, steps, evolution, max_pixels), size=count)
         return Prediction(model.version, answer)
 
     async def _champion(self, name: str) -> ModelVersion:

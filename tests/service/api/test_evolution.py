@@ -99,3 +99,15 @@ def test_an_evolution_that_cannot_be_had_is_refused(service: Any, saved: SavedMo
     assert answer.status_code == 400
     expected = "evolution: need at most 32768 images times steps of 'tracer', got 40 x 1000"
     assert answer.json()["detail"] == expected
+
+
+def test_many_images_of_many_steps_are_refused(service: Any, saved: SavedModel) -> None:
+    """They would keep a thread for minutes. As many steps as were trained are never too many."""
+    answer = service.http.post(URL, files=[FORM[0]] * 17, params={"steps": 1000})
+    assert answer.status_code == 400
+    expected = "steps: need at most 16384 images times steps beyond the 3 of training, got 17 x 1000"
+    assert answer.json()["detail"] == expected
+    inputs = {"name": "images", "datatype": "UINT8", "shape": [17, 1, 16, 16], "data": [0] * 17 * 256}
+    document = {"inputs": [inputs], "parameters": {"steps": 1000}}
+    assert service.http.post("/v2/models/tracer/infer", json=document).json() == {"error": expected}
+    assert service.http.post(URL, files=FORM, params={"steps": 3}).status_code == 200

@@ -24,7 +24,7 @@ class Model:
         self.may.set()
         self.began = threading.Semaphore(0)
 
-    def run(self, batch: Sequence[Any]) -> list[Any]:
+    def run(self, batch: Sequence[Any], wanted: Callable[[], bool]) -> list[Any]:
         self.batches.append(list(batch))
         self.began.release()
         assert self.may.wait(10)
@@ -73,6 +73,63 @@ def test_what_comes_while_a_batch_runs_is_the_next_batch(play: Callable[..., Mod
     assert play(scene, max_batch=3).batches == [[0], [1, 2, 3], [4, 5]]
 
 
+def test_works_of_one_kind_are_run_together(play: Callable[..., Model]) -> None:
+    """Kinds take turns, and only what is full of one kind leaves the queue beforehand."""
+
+    async def scene(batcher: Batcher[Any, Any], model: Model) -> None:
+        kinds = [None, 1000, None, 7, 1000, None, None]
+        tasks = [asyncio.create_task(batcher.submit(i, size=1, kind=kind)) for i, kind in enumerate(kinds, 1)]
+        await asyncio.sleep(0)
+        model.may.set()
+        assert await asyncio.gather(*tasks) == [1, 2, 3, 4, 5, 6, 7]
+
+    assert play(scene, max_batch=3).batches == [[0], [1, 3, 6], [2, 5], [4], [7]]
+
+
+def test_what_is_yet_to_be_made_has_its_place(play: Callable[..., Model]) -> None:
+    """It counts among those who wait, from the start until it is given up; a full queue does not begin to make it."""
+
+    async def scene(batcher: Batcher[Any, Any], model: Model) -> None:
+        made: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        coming = asyncio.create_task(batcher.submit_later(lambda: made, size=3))
+        gone = asyncio.create_task(batcher.submit_later(asyncio.Event().wait, size=1))
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyRequests, match="4 images wait already, at most 4 may"):
+            await batcher.submit("late", size=1)
+        with pytest.raises(TooManyRequests):
+            await batcher.submit_later(pytest.fail, size=1)
+        gone.cancel()
+        await asyncio.sleep(0)
+        beside = asyncio.create_task(batcher.submit("beside", size=1))
+        made.set_result("made")
+        model.may.set()
+        assert await asyncio.gather(coming, beside) == ["made", "beside"]
+
+    assert play(scene, max_queue=4, max_batch=1).batches == [[0], ["beside"], ["made"]]
+
+
+def test_making_a_work_is_within_its_deadline() -> None:
+    """What is not made in time is given up, and what it takes is no longer there for running it."""
+
+    async def scene() -> None:
+        batcher: Batcher[str, str] = Batcher(lambda *_: [], executor=Kept(), workers=1, serving=Serving(deadline=0.05))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        made: asyncio.Future[str] = loop.create_future()
+        loop.call_later(0.04, made.set_result, "made")
+        never: asyncio.Future[str] = loop.create_future()
+        outcomes = await asyncio.gather(
+            batcher.submit_later(lambda: never, size=1),
+            batcher.submit_later(lambda: made, size=1),
+            return_exceptions=True,
+        )
+        assert [str(one) for one in outcomes] == ["no answer within 0.05 s: the model has too much to do"] * 2
+        assert never.cancelled()
+        assert loop.time() - began < 0.09
+
+    asyncio.run(scene())
+
+
 class Kept(Executor):
     """Keeps what it is given until it is told to run it."""
 
@@ -95,7 +152,7 @@ def test_only_full_batches_wait_for_a_thread() -> None:
     """A thread that ends finds the next one there; a batch that may still grow stays. What was given up is not run."""
     batches: list[list[int]] = []
 
-    def run(works: Sequence[int]) -> list[int]:
+    def run(works: Sequence[int], wanted: Callable[[], bool]) -> list[int]:
         batches.append(list(works))
         return list(works)
 
@@ -163,7 +220,7 @@ def test_a_deadline_ends_the_waiting(play: Callable[..., Model]) -> None:
 def test_an_error_is_its_own_requests(threads: ThreadPoolExecutor) -> None:
     """One work's exception is raised to who asked for it; a failing batch is raised to all in it."""
 
-    def run(batch: Sequence[Any]) -> list[Any]:
+    def run(batch: Sequence[Any], wanted: Callable[[], bool]) -> list[Any]:
         if "bomb" in batch:
             raise ZeroDivisionError
         return [ValueError("odd") if work % 2 else work for work in batch]
@@ -177,6 +234,50 @@ def test_an_error_is_its_own_requests(threads: ThreadPoolExecutor) -> None:
     assert isinstance(bomb, ZeroDivisionError)
     assert isinstance(odd, ValueError)
     assert even == 2
+
+
+def test_a_batch_is_told_when_nobody_waits_for_it_any_more() -> None:
+    """Not while one of those who asked still does."""
+
+    told: list[Callable[[], bool]] = []
+
+    def run(works: Sequence[int], wanted: Callable[[], bool]) -> list[int]:
+        told.append(wanted)
+        return list(works)
+
+    async def scene() -> None:
+        threads = Kept()
+        batcher: Batcher[int, int] = Batcher(run, executor=threads, workers=1, serving=Serving())
+        first, *others = [asyncio.create_task(batcher.submit(i, size=1)) for i in range(3)]
+        await asyncio.sleep(0)
+        threads.run()
+        await first
+        _, call = threads.given[0]
+        call()
+        for task in others:
+            assert told[1]()
+            task.cancel()
+            await asyncio.sleep(0)
+        assert not told[1]()
+
+    asyncio.run(scene())
+
+
+def test_threads_that_end_under_load_are_no_error() -> None:
+    """Their batches are cancelled with them; who asked has gone by then, or goes at the deadline."""
+
+    async def scene() -> None:
+        threads, errors = Kept(), list[dict[str, Any]]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        batcher: Batcher[int, int] = Batcher(lambda *_: [], executor=threads, workers=1, serving=Serving(deadline=0.01))
+        task = asyncio.create_task(batcher.submit(0, size=1))
+        await asyncio.sleep(0)
+        threads.given[0][0].cancel()
+        with pytest.raises(Unavailable):
+            await task
+        assert errors == []
+
+    asyncio.run(scene())
 
 
 def test_a_batch_waits_to_be_filled_only_while_another_runs(threads: ThreadPoolExecutor) -> None:

@@ -16,6 +16,8 @@ import pytest
 
 from service.errors import BadRequest, NotFound, Unavailable
 from service.inference import loaded_model, predictor
+from service.inference.engine import Choice, Images, Outputs
+from service.inference.loaded_model import Question
 from service.inference.predictor import Prediction, Predictors
 from service.inference.serving_config import Serving, ServingTable, serving_table
 from service.inference.uploads import Upload
@@ -297,6 +299,38 @@ def test_a_faster_engine_takes_over(service: Any) -> None:
         assert after.answer[0]["probabilities"] == pytest.approx(before.answer[0]["probabilities"], abs=1e-5)
 
     run(scene, service.store)
+
+
+class Counted:
+    """An engine that gives each image's first pixel, and keeps how many images it was asked about at once."""
+
+    name = "counted"
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def run(self, images: Images) -> Outputs:
+        """The first pixels."""
+        self.asked.append(len(images))
+        return images[:, 0, 0, :1].astype(np.float32)
+
+
+def test_a_request_of_more_images_than_a_batch_is_run_in_pieces(service: Any) -> None:
+    """In their order. Nothing more is run once nobody waits for the answer."""
+    service.model()
+    images = np.arange(7, dtype=np.uint8)[:, None, None, None].repeat(16, 2).repeat(16, 3)
+
+    async def scene(predictors: Predictors) -> None:
+        model, engine = await predictors.model("digits"), Counted()
+        model.choice = Choice(engine, ())
+        found = await predictors.predict(model, images, lambda saved, outputs: outputs[:, 0].tolist(), max_pixels=0)
+        assert (found.answer, engine.asked) == ([0, 1, 2, 3, 4, 5, 6], [3, 3, 1])
+        question = Question(model, images, lambda saved, outputs: outputs, None, False, 0)
+        (answer,) = model.answer([question], lambda: len(engine.asked) < 5)
+        assert isinstance(answer, Unavailable)
+        assert engine.asked == [3, 3, 1, 3, 3]
+
+    run(scene, service.store, serving=ServingTable({}, Serving(engine="eager", max_batch=3)))
 
 
 def test_steps_are_for_recurrent_models(service: Any) -> None:
