@@ -21,13 +21,15 @@ from urllib.parse import quote
 
 import httpx
 
+from service.client_connection import ClientError as ClientError
+from service.client_connection import NoAnswer as NoAnswer
+from service.client_connection import connections, idempotency, problem
 from service.server_sent_events import contents
 
 FINAL = frozenset({"completed", "stopped", "failed", "paused"})
 """States of a sweep in which nothing more happens by itself."""
 PATIENCE = 300.0
 """Seconds that `watch` waits for a service that it lost: a machine may take so long to start again."""
-TIMEOUT = httpx.Timeout(60, connect=5)
 SILENCE = httpx.Timeout(45, connect=5)
 """A stream says something every 15 seconds; one that has said nothing for three times as long is dead."""
 MAX_PAGE = 1000
@@ -36,24 +38,6 @@ AWAY = frozenset({429, 502, 503, 504})
 """Statuses of a service, or of a proxy before it, that may answer later."""
 
 Json = dict[str, Any]
-
-
-class ClientError(Exception):
-    """What was asked could not be had.
-
-    `status` is that of HTTP, None where it did not come to an answer; `errors` has the faults of a request, each a
-    `pointer` and a `detail`.
-    """
-
-    def __init__(self, detail: str, *, status: int | None = None, errors: Sequence[Mapping[str, str]] = ()) -> None:
-        self.detail = detail
-        self.status = status
-        self.errors = tuple(errors)
-        super().__init__(detail)
-
-
-class NoAnswer(ClientError):  # noqa: N818 - it says what is the matter
-    """Nobody answers at the URL, or not in time."""
 
 
 class _NoStream(Exception):  # noqa: N818 - it is no error
@@ -69,6 +53,7 @@ class Client:
         key: an API key, where the service asks for one.
         transport: how requests travel; tests ask an app without a network.
         sleep: waits that many seconds between two looks at a sweep.
+        now: the time in seconds, from whenever.
     """
 
     def __init__(
@@ -78,18 +63,11 @@ class Client:
         key: str = "",
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ClientError(f"need a URL that starts with http:// or https://, got {url!r}")
-        if not (key.isascii() and key.isprintable()):
-            raise ClientError("need an API key as `sweepserve keys create` prints it")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        try:
-            self._http = httpx.Client(base_url=url, headers=headers, transport=transport, timeout=TIMEOUT)
-        except httpx.InvalidURL as error:
-            raise ClientError(f"need the URL of a sweepserve API, got {url!r}: {error}") from error
+        self._http = connections(url, key=key, transport=transport)
         self.url = url
-        self._sleep = sleep
+        self._sleep, self._now = sleep, now
 
     def __enter__(self) -> Self:
         return self
@@ -186,13 +164,14 @@ class Client:
         `tell` is told of both. No event is lost and none comes twice.
         """
         self.sweep(sweep_id)  # one that is not there is not waited for
-        away, streams = 0.0, True
+        lost: float | None = None  # when it did not answer for the first time
+        streams = True
         while True:
             try:
                 for event in self._streamed(sweep_id, after) if streams else self._listed(sweep_id, after):
-                    if away:
+                    if lost is not None:
                         tell(f"{self.url} answers again")
-                        away = 0.0
+                        lost = None
                     if event is not None:
                         after = event["number"]
                         yield event
@@ -203,11 +182,13 @@ class Client:
                 streams = False
                 continue
             except ClientError as error:
-                if not (isinstance(error, NoAnswer) or error.status in AWAY) or away > PATIENCE:
+                if not (isinstance(error, NoAnswer) or error.status in AWAY):
                     raise
-                if not away:
+                if lost is None:
                     tell(f"{error.detail}; trying again for {PATIENCE / 60:g} minutes")
-                away += every
+                    lost = self._now()
+                elif self._now() - lost > PATIENCE:
+                    raise
             self._sleep(every)
 
     def _streamed(self, sweep_id: str, after: int) -> Iterator[Json | None]:
@@ -218,7 +199,7 @@ class Client:
             with self._http.stream("GET", _events(sweep_id), headers=headers, timeout=SILENCE) as answer:
                 if not answer.is_success:
                     answer.read()
-                    raise _problem(answer)
+                    raise problem(answer)
                 if not answer.headers.get("content-type", "").startswith("text/event-stream"):
                     raise _NoStream
                 for content in contents(answer.iter_bytes()):
@@ -232,11 +213,12 @@ class Client:
             raise NoAnswer(f"{self.url} does not answer: {error}") from error
 
     def _listed(self, sweep_id: str, after: int) -> Iterator[Json | None]:
-        """The events after that one that have happened so far."""
+        """The events after that one that have happened so far; None once the service has answered."""
+        found = self.events(sweep_id, after=after)
         yield None
-        while found := self.events(sweep_id, after=after):
+        while found:
             yield from found
-            after = found[-1]["number"]
+            found = self.events(sweep_id, after=found[-1]["number"])
 
     def stop(self, sweep_id: str) -> Json:
         """Ends a sweep when its running trials have reported, and gives it as it is then, like all of these."""
@@ -326,7 +308,7 @@ class Client:
         return self._pages("deeds", "/v1/audit", limit=limit)
 
     def _send(self, path: str, document: Mapping[str, Any], *, key: str | None = None) -> Json:
-        headers = {"Idempotency-Key": key} if key is not None else {}
+        headers = idempotency(key)
         try:
             return self._json("POST", path, json=dict(document), headers=headers)
         except (TypeError, ValueError) as error:  # a NaN, a date, ...
@@ -368,21 +350,12 @@ class Client:
             raise NoAnswer(f"{self.url} does not answer: {error}") from error
         if answer.is_success:
             return answer
-        raise _problem(answer)
+        raise problem(answer)
 
 
 def _given(**query: Any) -> dict[str, Any]:
     """What is not left out."""
     return {key: value for key, value in query.items() if value}
-
-
-def _problem(answer: httpx.Response) -> ClientError:
-    try:
-        problem = answer.json()
-        detail, errors = str(problem["detail"]), problem.get("errors", ())
-    except (ValueError, KeyError, TypeError, AttributeError):  # a proxy, or another service altogether
-        detail, errors = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}", ()
-    return ClientError(detail, status=answer.status_code, errors=errors)
 
 
 def _events(sweep_id: str) -> str:

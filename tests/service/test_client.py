@@ -102,6 +102,37 @@ def test_a_spec_that_json_cannot_say_is_refused_here(client: Client, value: Any)
         client.submit({**SPEC, "data": value})
 
 
+@pytest.mark.parametrize("key", ["größe", "two\nlines", " k", "k "])
+def test_an_idempotency_key_that_no_header_can_have_is_refused_here(client: Client, key: str) -> None:
+    """By its own rule, and not as a spec that cannot be sent."""
+    with pytest.raises(ClientError, match=r"need an idempotency key of printable ASCII characters .* got"):
+        client.submit(SPEC, key=key)
+
+
+@pytest.mark.parametrize(("key", "shown"), [(" sweepserve_a_b\n", "Bearer sweepserve_a_b"), (" ", None)])
+def test_spaces_around_an_api_key_do_not_matter(key: str, shown: str | None) -> None:
+    """Files and shells add them."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=[request.headers.get("authorization")]))
+    with Client("http://lab", key=key, transport=transport) as client:
+        assert client.sweep("a") == [shown]
+
+
+@pytest.mark.parametrize("key", ["sweepserve_größe", "sweepserve_a\nb"])
+def test_an_api_key_that_is_none_is_never_shown(key: str) -> None:
+    """It may be nearly right."""
+    with pytest.raises(ClientError) as raised:
+        Client("http://lab", key=key)
+    assert raised.value.detail == "need an API key as `sweepserve keys create` prints it"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://localhost:9", "http://[::1]:9"])
+def test_this_machine_is_asked_past_the_environments_proxy(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would look for the service on its own machine; others are asked through it, where it can be used."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with Client(url), pytest.raises(ClientError, match=r"through the proxy that the environment names: .*socksio"):
+        Client("http://lab")
+
+
 def test_all_pages_are_read_up_to_the_limit(service: Any, client: Client) -> None:
     """The newest sweeps, filtered as asked."""
     made = [service.sweep(name).id for name in ("a", "b", "a", "a")]
@@ -213,20 +244,34 @@ def test_a_proxy_before_a_service_that_restarts_is_waited_for(service: Any, stat
             list(client.watch(sweep.id))
 
 
-def test_watching_gives_up_on_a_service_that_stays_away(service: Any) -> None:
-    """After its patience, and at once where the sweep is not known."""
+@pytest.mark.parametrize("streams", [True, False])
+def test_watching_gives_up_on_a_service_that_stays_away(service: Any, *, streams: bool) -> None:
+    """After its patience, also where each request takes its time to fail; nothing is said but that it is gone."""
     sweep = service.running()
+    unplugged = _Flaky(service.transport, fails=lambda asked: asked > (1 if streams else 2))
+    transport = unplugged if streams else _NoStreams(unplugged, keeps=True)
     slept: list[float] = []
-    transport = _Flaky(service.transport, fails=lambda asked: asked > 1)
-    client = Client("http://127.0.0.1", transport=transport, sleep=slept.append)
-    with pytest.raises(NoAnswer, match="unplugged"):
-        list(client.watch(sweep.id, every=1))
-    assert PATIENCE <= sum(slept) <= PATIENCE + 2
-    client.close()
-    client = Client("http://127.0.0.1", transport=service.transport, sleep=slept.append)
+    told: list[str] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        assert len(slept) < PATIENCE, "it goes on for ever"
+
+    def now() -> float:
+        return sum(slept) + 5 * unplugged.asked
+
+    with Client("http://127.0.0.1", transport=transport, sleep=sleep, now=now) as client:
+        began = now()
+        with pytest.raises(NoAnswer, match="unplugged"):
+            list(client.watch(sweep.id, tell=told.append))
+        assert PATIENCE < now() - began < PATIENCE + 30
+        assert told == ["http://127.0.0.1 does not answer: unplugged; trying again for 5 minutes"]
+
+
+def test_a_sweep_that_is_not_there_is_not_waited_for(client: Client) -> None:
+    """It is refused at once."""
     with pytest.raises(ClientError, match="nonesuch"):
         next(client.watch("nonesuch"))
-    client.close()
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://lab", "", "http://[::1"])
