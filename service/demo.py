@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +27,7 @@ def demo(settings: Settings) -> int:
     On a terminal it then serves until Ctrl-C, elsewhere it ends everything.
     """
     end_on_signals()
+    settings = replace(settings, url="")  # this stack is asked, wherever other commands go
     console = Console() if sys.stdout.isatty() else Console(width=10_000)  # whole lines for whoever reads a pipe
     serving = False
     try:

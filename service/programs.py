@@ -143,6 +143,14 @@ def _mlflow(settings: Settings) -> Program:
     )
 
 
+def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which programs find each other on this machine, whatever proxy the environment names."""
+    exceptions = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    if exceptions != "*":
+        exceptions = ",".join(filter(None, (exceptions, "127.0.0.1", "localhost", "::1")))
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), exceptions)
+
+
 def ray_folder(home: Path) -> Path:
     """Ray's sessions. A short path, because the names of its sockets may have no more than 107 characters."""
     return Path("/tmp") / f"sweepserve-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"  # noqa: S108

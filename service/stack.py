@@ -28,7 +28,7 @@ import psutil
 from rich.console import Console
 
 from service import processes
-from service.programs import Program, ports, programs, ray_folder
+from service.programs import Program, past_proxies, ports, programs, ray_folder
 from service.settings import Settings
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -74,6 +74,9 @@ class Stack:
     def __enter__(self) -> Self:
         try:
             self._start()
+        except OSError as error:
+            self._end()
+            raise CannotStart(f"{error}; everything is kept in {self._settings.home} (SWEEPSERVE_HOME)") from error
         except BaseException:
             self._end()
             raise
@@ -102,10 +105,7 @@ class Stack:
             processes.end(partial(processes.marked, _MARK, str(home)), grace=1.0)
         _check_ports(self._settings)
         processes.adopt_orphans()
-        try:
-            wanted = programs(self._settings)
-        except OSError as error:
-            raise CannotStart(str(error)) from None
+        wanted = programs(self._settings)
         self._say(f"starting {', '.join(program.name for program in wanted)}; everything is kept in {home}")
         for program in wanted:
             with suppress(FileNotFoundError):
@@ -115,7 +115,7 @@ class Stack:
 
     def _spawn(self, program: Program) -> subprocess.Popen[bytes]:
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_PROGRAMS}
-        environment.update(self._settings.to_environment(), **program.environment)
+        environment.update(past_proxies(environment), **self._settings.to_environment(), **program.environment)
         environment[_MARK] = str(self._settings.home)
         environment["PYTHONSAFEPATH"] = "1"  # a module of ours is never a file of that name in the user's folder
         return processes.spawn(program.command, environment=environment, log=self._log(program))

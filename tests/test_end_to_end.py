@@ -115,6 +115,7 @@ def demo(shared_runner, planted: dict[str, str]) -> Iterator[Terminal]:
         "SWEEPSERVE_API_KEY": planted["the user's API key"],
         "PGPASSWORD": planted["the database's password"],
         "SWEEPSERVE_JSON_LOGS": "true",
+        "SWEEPSERVE_URL": "http://127.0.0.1:9",  # of other commands; the demo asks its own stack
     }
     terminal = Terminal(sys.executable, "-m", "service", "demo", environment={**shared_runner.environment, **given})
     try:

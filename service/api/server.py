@@ -43,6 +43,8 @@ def serve(settings: Settings) -> None:
 
     Raises:
         Unavailable: the port is taken, or the database does not answer.
+        ValueError: a setting is none, or the database is of a later version.
+        OSError: the home cannot be made.
     """
     logs.configure(as_json=settings.json_logs, text="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request, and Ray is asked each second

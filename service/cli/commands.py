@@ -52,7 +52,7 @@ def api() -> None:
 
     try:
         serve(settings())
-    except ServiceError as error:
+    except (ServiceError, ValueError, OSError) as error:
         raise Refused(str(error)) from error
 
 
@@ -152,7 +152,7 @@ def logs(sweep_id: SweepId, as_json: AsJson = False, url: Url = None) -> None:
     if as_json:
         print_json({"log": log})
     else:
-        sys.stdout.write(log)
+        say(log, end="")
 
 
 @app.command()

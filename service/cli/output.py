@@ -61,9 +61,10 @@ def print_json(answer: Any, *, indent: int | None = 2) -> None:
     sys.stdout.flush()
 
 
-def say(text: str) -> None:
-    """Prints a line."""
-    sys.stdout.write(text + "\n")
+def say(text: str, *, end: str = "\n") -> None:
+    """Prints a line, at once: a reader that is gone is noticed here and not at the exit."""
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
 
 
 def complain(text: str, faults: Sequence[str] = ()) -> None:

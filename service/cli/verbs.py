@@ -70,7 +70,7 @@ def delete(
     """Removes a sweep with its checkpoints, its models and its runs in MLflow."""
     with connect(url) as client:
         sweep = client.sweep(sweep_id)
-        if not yes and not typer.confirm(f"Delete {sweep['name']} {sweep_id} with all that it found?"):
+        if not yes and not typer.confirm(f"Delete {sweep['name']} {sweep_id} with all that it found?", err=True):
             raise Refused("nothing was deleted")
         _show(client.delete(sweep_id), as_json=as_json)
 

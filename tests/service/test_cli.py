@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -13,8 +16,11 @@ import numpy as np
 import pytest
 
 from service.cli import text
+from service.cli.commands import main
 from service.domain import SweepState
+from service.errors import Unavailable
 from service.port_values import Job
+from service.settings import Settings
 from tests.service.conftest import save_random_segmenter
 
 HEAVY = {"torch", "ray", "mlflow", "optuna", "fastapi", "sqlalchemy", "cv2", "numpy", "uvicorn"}
@@ -120,6 +126,54 @@ def test_a_setting_that_is_none_is_one_clear_line(run: Any, monkeypatch: pytest.
     monkeypatch.setenv("SWEEPSERVE_POTR", "1")
     status, _, err = run("list")
     assert (status, err.startswith("sweepserve: SWEEPSERVE_POTR is not a setting")) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            Unavailable("port 8000 of 127.0.0.1: address already in use"),
+            "port 8000 of 127.0.0.1: address already in use",
+        ),
+        (ValueError("SWEEPSERVE_SERVING: need a JSON object"), "SWEEPSERVE_SERVING: need a JSON object"),
+        (PermissionError(13, "Permission denied", "/srv"), "[Errno 13] Permission denied: '/srv'"),
+    ],
+)
+def test_an_api_that_cannot_start_says_why_in_a_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A taken port, a setting that is none, a home of somebody else's."""
+
+    def serve(settings: Settings) -> None:
+        raise error
+
+    monkeypatch.setitem(sys.modules, "service.api.server", SimpleNamespace(serve=serve))  # it imports torch
+    with pytest.raises(SystemExit) as ended:
+        main(["api"])
+    assert (ended.value.code, capsys.readouterr().err) == (1, f"sweepserve: {line}\n")
+
+
+def test_a_question_leaves_the_answer_alone(service: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether to delete is asked on stderr; stdout has what was asked for, or nothing."""
+    sweep = service.sweep()
+    asked = f"Delete digits {sweep.id} with all that it found? [y/N]:"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\ny\n"))
+    status, out, err = run("delete", sweep.id, "--json")
+    assert (status, out.strip()) == (1, "")
+    assert err.startswith(asked)
+    status, out, err = run("delete", sweep.id, "--json")
+    assert (status, json.loads(out)["state"], err.strip()) == (0, "deleting", asked)
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    """As in `sweepserve list | head`: nothing is complained of."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "SWEEPSERVE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "service", "data", "list"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize(

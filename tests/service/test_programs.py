@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.programs import Program, ports, programs
+from service.programs import Program, past_proxies, ports, programs
 from service.settings import Settings
 
 
@@ -36,3 +36,17 @@ def test_replicas_on_the_embedded_head_have_a_port_of_their_own(tmp_path: Path) 
     assert 8001 not in [port for _, port, _ in ports(Settings(home=tmp_path))]
     with pytest.raises(ValueError, match="SWEEPSERVE_REPLICAS: max: need at least min, 3, got 1"):
         ports(Settings(home=tmp_path, replicas='{"min": 3}'))
+
+
+@pytest.mark.parametrize(
+    ("environment", "exceptions"),
+    [
+        ({}, "127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "lab"}, "lab,127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "lab", "no_proxy": "home"}, "home,127.0.0.1,localhost,::1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+)
+def test_programs_find_each_other_past_a_proxy(environment: dict[str, str], exceptions: str) -> None:
+    """Loopback joins what the user's environment says, under both names of the variable."""
+    assert past_proxies(environment) == {"no_proxy": exceptions, "NO_PROXY": exceptions}

@@ -28,6 +28,17 @@ def test_a_taken_port_is_one_line_with_the_port_and_the_setting(runner, variable
     assert runner.left() == []
 
 
+def test_a_home_that_cannot_be_is_one_line(runner) -> None:
+    """With the system's reason and the setting."""
+    runner.home.write_text("a file")
+    up = runner.command("up")
+    output, _ = up.communicate(timeout=60)
+    assert up.returncode == 1
+    assert output.count("\n") == 1
+    assert f"Not a directory: '{runner.home / 'logs'}'; everything is kept in {runner.home} (SWEEPSERVE_HOME)" in output
+    assert runner.left() == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_a_serving_stack(runner, number: int) -> None:
     """Ctrl-C, or a terminal that closes."""
