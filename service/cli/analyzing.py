@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.connection import Url, connect
+from service.cli.data import dataset_config
 from service.cli.output import Refused, complain, say, settings
 from service.client import ClientError
 from service.errors import ServiceError
 from trainables.config import nearest
 
 if TYPE_CHECKING:
-    from trainables.data.dataset import Dataset
+    from trainables.data.dataset import Dataset, DatasetConfig
     from trainables.saved_model import SavedModel
 
 app = typer.Typer()
@@ -33,15 +34,29 @@ def analyze(
     others: Annotated[
         list[str] | None, typer.Option("--with", metavar="MODEL", help="Another one beside it.", show_default=False)
     ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="On other data than the models were trained on: a setting of it in YAML; once for each.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The folder to write; default: the analysis's name.", show_default=False),
+        typer.Option(
+            "-o",
+            "--output",
+            help="The folder to write; default: the analysis's name, and the data's.",
+            show_default=False,
+        ),
     ] = None,
     url: Url = None,
 ) -> None:
     """Draws an analysis of trained models. That of a sweep's trial goes to its page in MLflow too.
 
-    Names and ids are those of sweeps whose files this machine sees (SWEEPSERVE_HOME); only names ask the service.
+    Names and ids are those of sweeps whose files this machine sees (SWEEPSERVE_HOME); only names ask the service, for
+    their champions.
     """
     from trainables.analysis.analyses import ANALYSES
 
@@ -50,15 +65,17 @@ def analyze(
     folders = [_folder(one, url) for one in (model, *(others or ()))]
     models = [_load(folder) for folder in folders]
     try:
-        result = ANALYSES[analysis](models, _dataset(models))
+        dataset = _dataset(models, data or ())
+        result = ANALYSES[analysis](models, dataset)
     except ValueError as error:
         raise Refused(f"{analysis}: {error}") from error
     contents = {f"{name}.png": picture for name, picture in result.pictures.items()}
     contents[f"{analysis}.json"] = (json.dumps(result.numbers) + "\n").encode()
-    files = _write(output or Path(analysis), contents)
+    name = f"{analysis}-{dataset.name}-{dataset.digest}" if data else analysis
+    files = _write(output or Path(name), contents)
     trial = _trial_of(folders[0])
     if trial is not None:
-        _log(trial, analysis, files)
+        _log(trial, name, files)
 
 
 def _folder(model: str, url: str | None) -> Path:
@@ -75,10 +92,11 @@ def _folder(model: str, url: str | None) -> Path:
     if not found:
         try:
             with connect(url) as client:
-                newest = client.model(model)["versions"][0]
+                versions = client.model(model)
         except ClientError as error:
             raise Refused(f"{model!r} is no folder, no trial in {settings().sweeps_root}, and: {error}") from error
-        found = _trials(newest["trial_id"])
+        (champion,) = [one for one in versions["versions"] if one["version"] == versions["champion"]]
+        found = _trials(champion["trial_id"])
     newest_checkpoint = checkpoint.latest(found[0]) if found else None
     if newest_checkpoint is None:
         raise Refused(f"no checkpoint of {model!r} in {settings().sweeps_root}")
@@ -108,12 +126,12 @@ def _load(folder: Path) -> SavedModel:
         raise Refused(f"no saved model in {folder}: {error}") from error
 
 
-def _dataset(models: list[SavedModel]) -> Dataset:
-    """The one that the models were trained on."""
+def _dataset(models: list[SavedModel], changes: Sequence[str]) -> Dataset:
+    """The one that the models were trained on, or one with changed settings."""
     from trainables.data.dataset import DataUnavailable
     from trainables.trial import TrialConfig
 
-    configs = [TrialConfig.from_dict(model.trial).data for model in models]
+    configs = [_changed(TrialConfig.from_dict(model.trial).data, changes) for model in models]
     if len({config.digest for config in configs}) > 1:
         told = ", ".join(f"{config.name}-{config.digest}" for config in configs)
         raise Refused(f"need models that were trained on one dataset, got {told}")
@@ -121,6 +139,18 @@ def _dataset(models: list[SavedModel]) -> Dataset:
         return configs[0].load(settings().data_root)
     except DataUnavailable as error:
         raise Refused(str(error)) from error
+
+
+def _changed(trained: DatasetConfig, changes: Sequence[str]) -> DatasetConfig:
+    """Other data that still asks a model what it learned, of images of the same size."""
+    defaults = {key: value for key, value in trained.to_dict().items() if key != "name"}
+    config = dataset_config(trained.name, changes, defaults)
+    before, after = trained.preprocessing.input_shape, config.preprocessing.input_shape
+    if after != before:
+        raise Refused(f"--data: need images of the size that the models know, {before}, got {after}")
+    if config.task != trained.task:
+        raise Refused(f"--data: need the task that the models learned, {trained.task.kind}, got {config.task.kind}")
+    return config
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
@@ -135,11 +165,11 @@ def _write(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     return files
 
 
-def _log(trial: str, analysis: str, files: Sequence[Path]) -> None:
+def _log(trial: str, name: str, files: Sequence[Path]) -> None:
     """Where MLflow does not take them, what was written stays written."""
     from service.adapters.mlflow_analyses import log_analysis
 
     try:
-        say(f"{log_analysis(settings(), trial, analysis, files)} (analyses/{analysis})")
+        say(f"{log_analysis(settings(), trial, name, files)} (analyses/{name})")
     except ServiceError as error:
         complain(f"not in MLflow: {error}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -35,7 +36,7 @@ More = Annotated[
 @app.command()
 def make(name: Name, more: More = None, set_: Set = None) -> None:
     """Makes a dataset on all cores. Where an earlier run was interrupted, it goes on."""
-    config = _config(name, [*(set_ or ()), *(more or ())])
+    config = dataset_config(name, [*(set_ or ()), *(more or ())])
     dataset = _load(config)
     counts = ", ".join(f"{len(getattr(dataset, split)):,} {split}" for split in SPLITS)
     say(f"{settings().data_root / f'{dataset.name}-{dataset.digest}'}: {counts}")
@@ -58,7 +59,9 @@ def show(
     more: More = None,
     set_: Set = None,
     split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which images.")] = "train",
-    each: Annotated[int, typer.Option(min=1, max=100, help="So many of each class.")] = 8,
+    each: Annotated[
+        int, typer.Option(min=1, max=100, help="So many of each class; without classes, so many rows of so many.")
+    ] = 8,
 ) -> None:
     """Draws a contact sheet: a row of images of each class. The dataset is made first if it is not here."""
     import cv2
@@ -67,7 +70,7 @@ def show(
 
     if not cv2.haveImageWriter(str(output)):
         raise Refused(f"{output}: need the name of a picture, such as sheet.png")
-    dataset = _load(_config(name, [*(set_ or ()), *(more or ())]))
+    dataset = _load(dataset_config(name, [*(set_ or ()), *(more or ())]))
     chosen = _some_of_each_class(dataset, split, each)
     sheet = contact_sheet(dataset, chosen, count=len(chosen), columns=each)
     try:
@@ -98,8 +101,15 @@ def remove(
         say(f"removed {one.folder} ({decimal(one.size)})")
 
 
-def _config(name: str, assignments: Sequence[str]) -> DatasetConfig:
+def dataset_config(
+    name: str, assignments: Sequence[str], defaults: Mapping[str, Any] = MappingProxyType({})
+) -> DatasetConfig:
     """The settings of a dataset from `key=value` texts; a group's are `group.key`.
+
+    Args:
+        name: the dataset's.
+        assignments: the texts.
+        defaults: settings in the place of the dataset's own defaults.
 
     Raises:
         Refused: naming every fault.
@@ -125,7 +135,7 @@ def _config(name: str, assignments: Sequence[str]) -> DatasetConfig:
         faults.append(f"unknown dataset {name!r}; {nearest(name, list(DATASETS))}")
     else:
         try:
-            config = kind.from_dict(nest(values))
+            config = kind.from_dict(_over(defaults, nest(values)))
         except ConfigError as error:
             faults.extend(map(str, error.faults))
         except ValueError as error:  # of `nest`
@@ -133,6 +143,15 @@ def _config(name: str, assignments: Sequence[str]) -> DatasetConfig:
     if faults:
         raise Refused(f"{name} cannot be made like this, for {len(faults)} fault{'s' * (len(faults) > 1)}", faults)
     return config
+
+
+def _over(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes, those of a group one by one. A null is a value, unlike in a merge patch."""
+    return {**settings, **{name: _changed(settings.get(name), value) for name, value in changes.items()}}
+
+
+def _changed(before: Any, value: Any) -> Any:
+    return _over(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
 
 
 def _load(config: DatasetConfig) -> Dataset:
@@ -185,7 +204,7 @@ def _described(one: inventory.Stored) -> dict[str, Any]:
 
 
 def _some_of_each_class(dataset: Dataset, split: str, each: int) -> Any:
-    """The first `each` images of every class, class by class; all images where the task knows no classes."""
+    """The first `each` images of every class, class by class; where the task knows no classes, the first of all."""
     import numpy as np
 
     from trainables.data.dataset import Split
@@ -193,6 +212,6 @@ def _some_of_each_class(dataset: Dataset, split: str, each: int) -> Any:
 
     whole: Split = getattr(dataset, split)
     if not isinstance(dataset.task, Classification):
-        return whole
+        return Split(images=whole.images[: each * each], targets=whole.targets[: each * each])
     chosen = np.concatenate([np.flatnonzero(whole.targets == c)[:each] for c in range(len(dataset.task.classes))])
     return Split(images=whole.images[chosen], targets=whole.targets[chosen])

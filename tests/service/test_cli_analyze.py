@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,11 @@ from service.cli.commands import main
 from service.errors import Unavailable
 from service.settings import Settings
 from trainables import checkpoint
+from trainables.analysis.analyses import ANALYSES
+from trainables.analysis.analysis import Analysis
+from trainables.data.dataset import Dataset
+from trainables.data.digits import Digits
+from trainables.saved_model import SavedModel
 from trainables.training import Training
 from trainables.trial import TrialConfig
 
@@ -88,6 +93,52 @@ def test_a_trial_is_found_by_its_id_and_shown_on_its_page(
     assert (status, err) == (0, "sweepserve: not in MLflow: MLflow is away\n")
     assert logged == [(TRIAL, "trajectories", ["trajectories.png", "trajectories.json"])] * 2
     assert (tmp_path / "trajectories" / "trajectories.png").exists()
+
+
+def test_models_are_tried_on_other_data(run: Run, made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some settings of their own data are changed; where the results go says which data it was."""
+
+    def count(models: Sequence[SavedModel], dataset: Dataset) -> Analysis:
+        return Analysis(numbers={"images": len(dataset.test)})
+
+    monkeypatch.setitem(ANALYSES, "count", count)  # type: ignore[arg-type]
+    path = made(Path("somewhere"))
+    status, out, _ = run(str(path), "count", "--data", "test=4", "--data", "seed=3")
+    folder = f"count-digits-{Digits(image_size=8, train=8, validation=8, test=4, seed=3).digest}"
+    assert (status, out) == (0, f"{folder}/count.json\n")
+    assert json.loads(Path(folder, "count.json").read_text()) == {"images": 4}
+
+
+def test_data_that_a_model_cannot_be_tried_on_is_refused(run: Run, made: Callable[..., Path]) -> None:
+    """By the rules of a spec's data, and where the model would have to be another one."""
+    path = made(Path("somewhere"))
+    size = "--data: need images of the size that the models know, (1, 8, 8), got (1, 16, 16)"
+    for setting, said in (
+        ("tset=4", "  tset: unknown setting 'tset'; did you mean 'test'?"),
+        ("test=0", "  test: need a whole number >= 1, got 0"),
+        ("image_size=16", f"sweepserve: {size}"),
+    ):
+        status, out, err = run(str(path), "ablation", "--data", setting)
+        assert (status, out, err.splitlines()[-1]) == (1, "", said)
+
+
+def test_a_name_is_that_of_the_champion(
+    run: Run,
+    made: Callable[..., Path],
+    service: Any,
+    serve: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not of the newest version, where somebody promoted another one."""
+    champion, _ = service.model(), service.model()
+    service.store.promote("digits", champion.version, at=service.clock.now())
+    made(tmp_path / "home" / "sweeps" / champion.sweep_id / "trials" / champion.trial_id)
+    monkeypatch.setattr(mlflow_analyses, "log_analysis", lambda _, trial_id, *rest: trial_id)
+    monkeypatch.setenv("SWEEPSERVE_URL", serve(service.app))
+    monkeypatch.setitem(ANALYSES, "nothing", lambda *_: Analysis())  # type: ignore[arg-type]
+    status, out, _ = run("digits", "nothing")
+    assert (status, out.splitlines()[-1]) == (0, f"{champion.trial_id} (analyses/nothing)")
 
 
 def test_what_cannot_be_analysed_is_refused_in_a_line(run: Run, made: Callable[..., Path], tmp_path: Path) -> None:

@@ -160,6 +160,19 @@ def test_a_sheet_shows_images_of_every_class(run: Run, tmp_path: Path) -> None:
         assert (shown == first).all()
 
 
+def test_a_sheet_without_classes_has_as_many_rows_as_columns(run: Run, tmp_path: Path) -> None:
+    """The first images, however many there are."""
+    path = tmp_path / "sheet.png"
+    few = ["image_size=32", "train=10", "validation=1", "test=1"]
+    status, out, _ = run("show", "synthetic_scene", "-o", str(path), "--each", "2", "--set", *few)
+    assert status == 0
+    assert out.startswith(f"{path}: 4 train images of synthetic_scene-")
+    sheet = cv2.imread(str(path))
+    assert sheet is not None
+    tile, gap, caption = 96, 4, 16
+    assert sheet.shape == (2 * (tile + caption + gap) + gap, 2 * (tile + gap) + gap, 3)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("sheet", "need the name of a picture, such as sheet.png"), ("none/sheet.png", "No such file or directory")],
