@@ -22,6 +22,10 @@ NOBODY = "0" * 64
 """A digest that no secret has: what a key that does not exist is compared with, so that both take the same time."""
 
 
+MOST = 2**31 - 1
+"""Of a key's limits: databases keep them as such numbers."""
+
+
 class Scope(StrEnum):
     """What a key is good for."""
 
@@ -102,15 +106,15 @@ def new_key(
     """A new key, and its text, which nobody can tell again.
 
     Raises:
-        ValueError: no name, a name with control characters, no scope, or a limit that is not positive.
+        ValueError: no name, a name with control characters, no scope, or a limit that is not from 1 to `MOST`.
     """
     if not name.strip() or not name.isprintable() or len(name) > 255:
         raise ValueError(f"a key needs a name of 1 to 255 printable characters, got {name!r}")
     if not scopes:
         raise ValueError(f"a key needs at least one scope of {', '.join(Scope)}")
     for what, limit in (("rate", rate), ("body limit", max_body_bytes)):
-        if limit is not None and limit <= 0:
-            raise ValueError(f"a key needs a {what} > 0, got {limit}")
+        if limit is not None and not 0 < limit <= MOST:
+            raise ValueError(f"a key needs a {what} from 1 to {MOST}, got {limit}")
     key_id = base64.b32encode(secrets.token_bytes(5)).decode().lower()
     secret = secrets.token_hex(32)
     key = Key(

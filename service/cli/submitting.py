@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from search_spaces import full, merged, read_yaml, scaled, studies, study
+from search_spaces import full, read_yaml, scaled, studies, study
 from service.cli import tables
 from service.cli.connection import SweepId, Url, connect
 from service.cli.output import AsJson, Refused, complain, print_json, print_table, say
@@ -70,8 +70,10 @@ def clone(
         part, found, value = text.partition("=")
         if not found:
             raise Refused(f"need --set PART=VALUE, got {text!r}")
+        if part in changes:
+            raise Refused(f"--set {part}: is set twice")
         try:
-            changes = merged(changes, {part: read_yaml(value)})
+            changes[part] = read_yaml(value)
         except ValueError as error:
             raise Refused(f"--set {part}: {error}") from error
     with connect(url) as client:

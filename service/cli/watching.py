@@ -144,7 +144,7 @@ class _Bars:
             )
         else:
             self._progress.update(self._preparing, visible=False)
-        said = watched.reason or (watched.waiting if watched.state == "running" else "")
+        said = watched.reason or (watched.waiting if watched.state in ("starting", "running") else "")
         reason = f" ({escape(said)})" if said else ""
         best = watched.best
         found = f"best {number(best['values'][0])} by trial {best['number']}" if best else "no trial has completed yet"

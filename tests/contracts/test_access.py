@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.access import Access, Deed, Scope, new_key
+from service.access import MOST, Access, Deed, Scope, new_key
 from service.adapters.memory_access import MemoryAccess
 from service.adapters.sql_access import SqlAccess
 from service.adapters.sql_store import SqlStore
@@ -42,6 +42,13 @@ def test_a_key_is_given_back_as_it_was(access: Access) -> None:
     access.add_key(key)
     assert access.key(key.id) == key
     assert access.key("absent") is None
+
+
+def test_the_largest_limits_are_kept(access: Access) -> None:
+    """Those that `new_key` allows fit into a database's columns."""
+    key, _ = new_key("ada", [Scope.READ], at=NOW, rate=MOST, max_body_bytes=MOST)
+    access.add_key(key)
+    assert access.key(key.id) == key
 
 
 def test_keys_are_listed_from_the_oldest_on(access: Access) -> None:

@@ -56,8 +56,9 @@ def test_admin_may_do_everything() -> None:
         ("a\nb", [Scope.READ], {}, "printable"),
         ("a" * 256, [Scope.READ], {}, "a name of 1 to 255"),
         ("ada", [], {}, "at least one scope of read, submit, predict, admin"),
-        ("ada", [Scope.READ], {"rate": 0}, "a rate > 0, got 0"),
-        ("ada", [Scope.READ], {"max_body_bytes": -1}, "a body limit > 0, got -1"),
+        ("ada", [Scope.READ], {"rate": 0}, "a rate from 1 to 2147483647, got 0"),
+        ("ada", [Scope.READ], {"max_body_bytes": -1}, "a body limit from 1 to 2147483647, got -1"),
+        ("ada", [Scope.READ], {"max_body_bytes": 2**31}, "a body limit from 1 to 2147483647, got 2147483648"),
     ],
 )
 def test_what_no_key_can_be_is_refused(name: str, scopes: list[Scope], limits: dict[str, int], rule: str) -> None:

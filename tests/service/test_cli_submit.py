@@ -103,3 +103,14 @@ def test_a_sweep_is_cloned_with_changes(service: Any, run: Any) -> None:
     (cloned,) = service.store.sweeps(name="other")
     assert cloned.spec["search"]["trials"] == 9
     assert run("clone", sweep.id, "--set", "search")[2] == "sweepserve: need --set PART=VALUE, got 'search'\n"
+    twice = ("--set", "name=one", "--set", "name=two")
+    assert run("clone", sweep.id, *twice)[2] == "sweepserve: --set name: is set twice\n"
+
+
+def test_a_clone_goes_without_what_is_set_to_null(service: Any, run: Any) -> None:
+    """A part of the spec, or a setting in one, that the first sweep had is at its default again."""
+    sweep = service.sweep(fixed={"train.batch_size": 64}, search={"trials": 4, "seed": 7})
+    nulls = ("--set", "fixed=null", "--set", "search={trials: 9, seed: null}")
+    assert run("clone", sweep.id, *nulls, "--set", "name=other")[0] == 0
+    (cloned,) = service.store.sweeps(name="other")
+    assert (cloned.spec["fixed"], cloned.spec["search"]["trials"], cloned.spec["search"]["seed"]) == ({}, 9, 0)

@@ -124,6 +124,17 @@ def test_on_a_terminal_a_sweep_is_watched_live(service: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_on_a_terminal_a_sweep_says_why_it_waits(service: Any, state: str) -> None:
+    """A driver that has not begun may have a reason too; an empty one ends it."""
+    sweep = service.sweep()
+    service.store.move_sweep(sweep.id, SweepState(state), at=service.clock.now())
+    service.store.add_wait(sweep.id, reason="the database is of an earlier version", at=service.clock.now())
+    assert f"{state} (the database is of an earlier version), no trial" in _live(service, sweep)
+    service.store.add_wait(sweep.id, reason="", at=service.clock.now())
+    assert f"{state}, no trial" in _live(service, sweep)
+
+
 def _live(service: Any, sweep: Any) -> str:
     """The last picture of the live display."""
     shown = service.http.get(f"/v1/sweeps/{sweep.id}").json()
