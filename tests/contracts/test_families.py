@@ -15,9 +15,11 @@ import torch
 from search_spaces.library import default_space
 from trainables.data.dataset import Dataset, DatasetConfig
 from trainables.data.digits import Digits
+from trainables.data.pathfinder import Pathfinder
 from trainables.data.synthetic_scene import SyntheticScene
 from trainables.families import FAMILIES
 from trainables.saved_model import load_model, save_model
+from trainables.tasks import TASKS
 from trainables.training import Training
 from trainables.trial import TrialConfig, nest
 
@@ -28,6 +30,7 @@ CORNERS = [(family, corner) for family in FAMILIES for corner in default_space(f
 SMALL: Mapping[str, DatasetConfig] = {
     "classification": Digits(train=4, validation=2, test=2),
     "pose": SyntheticScene(image_size=80, train=4, validation=2, test=2),
+    "segmentation": Pathfinder(masks=True, preset="lra_32", path_length=6, train=4, validation=2, test=2),
 }
 """A small dataset of every kind of task that a family is asked."""
 
@@ -52,6 +55,12 @@ def _datasets(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Dataset]
     return {family: small(family).load(root) for family in FAMILIES}
 
 
+@pytest.mark.parametrize("kind", TASKS)
+def test_every_kind_of_task_has_a_small_dataset(kind: str) -> None:
+    """So that a family that answers no other one can be tried."""
+    assert SMALL[kind].task.kind == kind
+
+
 def trial_at(family: str, corner: dict[str, Any]) -> TrialConfig:
     """The trial of a corner, on the family's small dataset."""
     return TrialConfig.from_dict({**nest(corner), "family": family, "data": small(family).to_dict()})
@@ -73,7 +82,7 @@ def test_every_corner_builds_learns_and_comes_back_from_disk(
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for _ in range(MOST_BATCHES):
         learned = trial.model.training_loss(model, inputs, targets, task=task, train=trial.train, progress=0.0)
-        assert learned.outputs.shape == (4, task.outputs)
+        assert learned.outputs.shape == (4, task.outputs, *(targets.shape[1:] if task.kind == "segmentation" else ()))
         learned.loss.backward()
         if all(parameter.grad is not None for parameter in trainable.values()):
             break
