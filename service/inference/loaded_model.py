@@ -82,20 +82,20 @@ class LoadedModel:
         """Loads the files.
 
         Raises:
-            Unavailable: they cannot be read.
+            Unavailable: they cannot be read, or what they hold does not run.
         """
         self.version = version
         try:
             device = torch.device("cuda") if torch.cuda.is_available() else None
             self.saved = load_model(Path(version.path), device=device)
+            self.eager = Eager(self.saved)
+            # The first call is slow: libraries choose and compile what they will run.
+            outputs = torch.from_numpy(self.eager.run(np.zeros((1, *self.saved.preprocessing.input_shape), np.uint8)))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             message = f"version {version.version} of model {version.name!r} cannot be loaded: {error}"
             raise Unavailable(message) from error
-        self.eager = Eager(self.saved)
         self.choice, self.ready = Choice(self.eager, ()), serving.engine == "eager"
         self.batcher = Batcher(_answer, executor=executor, workers=workers, serving=serving)
-        # The first call is slow: libraries choose and compile what they will run.
-        outputs = torch.from_numpy(self.eager.run(np.zeros((1, *self.saved.preprocessing.input_shape), np.uint8)))
         self.tensors = {
             name: (datatype(tensor.numpy()), tuple(tensor.shape[1:]))
             for name, tensor in tensors(self.saved.task, outputs, evolution=False).items()

@@ -13,10 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from service.errors import BadRequest, NotFound, Unavailable
 from service.inference import loaded_model, predictor
-from service.inference.engine import Choice, Images, Outputs
+from service.inference.engine import Choice, Eager, Images, Outputs
 from service.inference.loaded_model import Question
 from service.inference.predictor import Prediction, Predictors
 from service.inference.serving_config import Serving, ServingTable, serving_table
@@ -127,6 +128,23 @@ def test_requests_that_meet_load_a_model_once(service: Any) -> None:
         description.write_text(text)
         models = await asyncio.gather(*(predictors.model("digits") for _ in range(3)))
         assert models[0] is models[1] is models[2]
+
+    run(scene, service.store)
+
+
+def test_a_model_that_does_not_run_is_unavailable(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of memory, say: the next request tries again."""
+    service.model()
+
+    def run_out(engine: Eager, images: Any) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    async def scene(predictors: Predictors) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Eager, "run", run_out)
+            with pytest.raises(Unavailable, match="cannot be loaded: no memory"):
+                await predictors.model("digits")
+        await predictors.model("digits")
 
     run(scene, service.store)
 
