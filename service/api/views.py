@@ -262,7 +262,7 @@ class PromotionView(View):
     """A version became its model's champion."""
 
     number: int
-    """1, 2, 3, ... within the model."""
+    """1, 2, 3, ... within the model, with gaps where sweeps were deleted."""
     version: int
     kind: Literal["registered", "promoted", "rolled back"]
     """By a better trial, by a person, or by a person who undid the last promotion."""

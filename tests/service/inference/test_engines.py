@@ -193,6 +193,8 @@ def _with(model: SavedModel, module: nn.Module) -> SavedModel:
 def _saved(folder: Path, family: str, **changes: Any) -> SavedModel:
     nothing = Split(images=np.zeros((0, 1, 28, 28), np.uint8), targets=np.zeros(0, np.int64))
     task, preprocessing = Classification(classes=("cat", "dog", "newt")), Preprocessing(height=28, width=28)
+    if family == "narrow_resnet":
+        preprocessing = replace(preprocessing, channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     small: dict[str, dict[str, Any]] = {
         "contour_rnn": {"channels": 4, "kernel": 5, "steps": 3},
         "narrow_resnet": {"channels": [4, 4, 8, 8]},
