@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
-from search_spaces import merged, studies, study
+from search_spaces import SearchSpace, merged, studies, study
 from service import trace
 from service.domain import Sweep
 from service.errors import Conflict, InvalidSpec, KeyReused, NotFound, Unavailable
@@ -81,10 +82,13 @@ class Submissions:
         return self._once(document, lambda: document, key)
 
     def clone(self, sweep_id: str, changes: Any, *, key: str | None = None) -> Sweep:
-        """Queues a new sweep with another one's spec, changed by a JSON merge patch (RFC 7386). Raises as `create`."""
+        """Queues a new sweep with another one's spec, changed by a JSON merge patch (RFC 7386). Raises as `create`.
+
+        Where that one tries a grid whole, the new one does so too, unless the patch has a number of trials.
+        """
 
         def document() -> Any:
-            spec = dict(self.store.sweep(sweep_id).spec)
+            spec = _asked(self.store.sweep(sweep_id).spec)
             if not isinstance(changes, Mapping):
                 raise InvalidSpec([Fault((), f"need a mapping of changes to the spec, got {shown(changes)}")])
             return merged(spec, changes)
@@ -114,6 +118,16 @@ class Submissions:
                 return _claimed(self.store, sweep, claim)
         self.store.add_sweep(sweep)
         return self.store.sweep(sweep.id)
+
+
+def _asked(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep's spec without the number of its trials where that is just its grid's: another grid has its own."""
+    search = spec["search"]
+    if search["sampler"] == "grid":
+        points = SearchSpace.from_dict(spec["space"]).grid()
+        if sum(1 for _ in islice(points, search["trials"] + 1)) == search["trials"]:
+            search = {name: value for name, value in search.items() if name != "trials"}
+    return {**spec, "search": search}
 
 
 def _packaged(document: Mapping[str, Any]) -> dict[str, Any]:

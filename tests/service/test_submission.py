@@ -144,6 +144,21 @@ def test_a_clone_has_the_spec_with_the_changes(world: World) -> None:
     assert other.spec["search"]["seed"] == sweep.spec["search"]["seed"]
 
 
+@pytest.mark.parametrize(("asked", "cloned"), [({}, (3, 1)), ({"trials": 2}, (3, 1)), ({"trials": 1}, (1, 1))])
+def test_a_clone_of_a_whole_grid_tries_its_own_grid_whole(
+    world: World, asked: dict[str, int], cloned: tuple[int, int]
+) -> None:
+    """With more values or fewer, unless the patch has a number; a part of a grid stays as many points."""
+
+    def sizes(*values: int) -> dict[str, Any]:
+        return {"space": {"train.batch_size": {"kind": "choice", "values": list(values)}}}
+
+    sweep = world.submit(**sizes(32, 64), search={"sampler": "grid", **asked})
+    clones = world.clone(sweep, sizes(32, 64, 128)), world.clone(sweep, sizes(32))
+    assert tuple(clone.spec["search"]["trials"] for clone in clones) == cloned
+    assert world.clone(sweep, {**sizes(32, 64, 128), "search": {"trials": 2}}).spec["search"]["trials"] == 2
+
+
 @pytest.mark.parametrize("changes", [{"family": "none"}, {"name": None}, [], None])
 def test_a_clone_is_checked_like_any_spec(world: World, changes: Any) -> None:
     """With its faults."""
