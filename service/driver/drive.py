@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +40,8 @@ CLEANUP_SECONDS = 5.0
 """What Tune gets to tidy up after its workers were killed."""
 PROGRESS_SECONDS = 0.5
 """Between two events about data being made."""
+NODE_SECONDS = 300.0
+"""What a cluster gets to have a node that holds a trial: after a restart of its head, workers come back one by one."""
 
 
 class Superseded(Exception):  # noqa: N818 - it says what is the matter
@@ -76,10 +80,11 @@ def _drive(sweep: Sweep, store: Store, settings: Settings, clock: Clock) -> Swee
     sweep_id = sweep.id
     spec = SweepSpec.from_dict(sweep.spec)
     recorder = Recorder(store, clock)
+    trials = _insist(lambda: store.trials(sweep_id), clock)
     run = Run(
         sweep,
         spec,
-        trials=_insist(lambda: store.trials(sweep_id), clock),
+        trials=trials,
         measurements=_insist(lambda: store.measurements(sweep_id), clock),
         known=_insist(lambda: known(spec, store), clock),
         folder=settings.trials(sweep_id),
@@ -91,7 +96,10 @@ def _drive(sweep: Sweep, store: Store, settings: Settings, clock: Clock) -> Swee
         disk=settings.disk,
     )
     engine = Engine(run, spec.resources, prepare=lambda: _prepare(run, sweep, spec, settings, recorder, clock))
-    end = _watch(engine, run, spec.stop.silence_limit_seconds, lambda: look(store, run, clock))
+    patience = math.inf if trials else NODE_SECONDS  # what it has done shows that there was a node
+    asked = partial(look, store, run, clock)
+    end = await_node(engine.misfit, run.starve, asked, patience, clock)
+    end = _watch(engine, run, spec.stop.silence_limit_seconds, asked, end)
     recorder.close()
     end = _honest(end, recorder.lost, lambda: store.trials(sweep_id, states=[TrialState.RUNNING]), clock)
     _draw(store, sweep_id, spec, settings.pictures(sweep_id))
@@ -118,9 +126,34 @@ def _honest(end: End, lost: str, unfinished: Callable[[], Sequence[Trial]], cloc
     return replace(end, state=SweepState.FAILED if failed else end.state, reason=reason)
 
 
-def _watch(engine: Engine, run: Run, silence: float | None, look: Callable[[], End | None]) -> End:
-    """Lets the engine work until it has ended or must, and says how the sweep ended."""
-    end = look()
+def await_node(
+    misfit: Callable[[], str | None],
+    tell: Callable[[str], None],
+    look: Callable[[], End | None],
+    patience: float,
+    clock: Clock,
+) -> End | None:
+    """Waits until there is a node that can hold a trial, and tells of it; an end, if the sweep is to end first.
+
+    Args:
+        misfit: why there is none.
+        tell: takes what trials wait for; empty: they do not.
+        look: how the sweep must end now.
+        patience: seconds after which it has failed.
+        clock: counts them.
+    """
+    began = clock.now()
+    while (end := look()) is None and (why := misfit()) is not None:
+        if (clock.now() - began).total_seconds() >= patience:
+            return End(SweepState.FAILED, why)
+        tell(f"no trial begins: {why}")
+        clock.sleep(POLL_SECONDS)
+    tell("")
+    return end
+
+
+def _watch(engine: Engine, run: Run, silence: float | None, look: Callable[[], End | None], end: End | None) -> End:
+    """Lets the engine work until it has ended or must, and says how the sweep ended. `end`: it must already."""
     if end is not None and end.state is SweepState.PAUSED:
         run.drain(pause=True)
     if end is None:
@@ -236,7 +269,7 @@ def _prepare(run: Run, sweep: Sweep, spec: SweepSpec, settings: Settings, record
 
     def progress(done: int, total: int) -> None:
         nonlocal told
-        if run.stopping:
+        if run.ending:
             raise _Stopped
         now = time.monotonic()
         if done < total and now - told < PROGRESS_SECONDS:

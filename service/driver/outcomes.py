@@ -1,9 +1,10 @@
-"""What a trial that ran to its end came to: its values, or why it has none."""
+"""What a trial came to: its values, or why it has none, and the words for it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from service.plan import Objective
 from trainables.trainable import Report
@@ -24,3 +25,23 @@ def why_none(objectives: Sequence[Objective], report: Report) -> str:
         if not math.isfinite(measured[metric]):
             return f"{metric} is {measured[metric]} at step {report['best_step']}"
     raise AssertionError("every objective was measured")
+
+
+def measured(objectives: Sequence[Objective], values: Sequence[float] | None) -> str:
+    """What a trial's values say, each after a comma; empty: it has none."""
+    named = zip(objectives, values or (), strict=False)
+    return "".join(f", {objective.metric} = {_shown(value)}" for objective, value in named)
+
+
+def settings(point: Mapping[str, Any]) -> str:
+    """A trial's point, with commas."""
+    return ", ".join(f"{name} = {_shown(value)}" for name, value in point.items())
+
+
+def epochs(count: int) -> str:
+    """So many epochs."""
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

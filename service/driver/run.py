@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 from service.adapters.clock import LaterClock
 from service.disk import Disk
@@ -94,11 +94,14 @@ class Run:
         self._finished = [trial for trial in trials if trial.state.final]
         self._stopping = False
         self._draining: Literal["pause", "stop"] | None = None
+        self._over = False
+        """It was said that no trial comes any more."""
         self._lock = threading.RLock()
         self._looking = False
         self._looked = threading.Condition(self._lock)
         self._broken: str | None = None
         """Why the sweep cannot go on, whatever its trials came to."""
+        self._tidy = partial(tidy, sweep_id=sweep.id, folder=folder)
         if self._finished:  # the last driver may have died between completing a trial and offering it
             self._recorder.put(self._offer_best)
             self._recorder.put(self._tidy)
@@ -121,6 +124,11 @@ class Run:
         return self._stopping
 
     @property
+    def ending(self) -> bool:
+        """No trial shall begin; those that have begun may go on to their next report, unless it is stopping."""
+        return self._stopping or self._draining is not None
+
+    @property
     def failure(self) -> str | None:
         """Why the whole sweep has failed: it cannot go on, or every trial failed, the first one with that reason."""
         with self._lock:
@@ -137,7 +145,7 @@ class Run:
         Later is when a running trial has left one to run again, or when the disk has room.
         """
         with self._lock:
-            ending = self._stopping or self._draining is not None or self._broken is not None
+            ending = self.ending or self._broken is not None
             if not ending and (self._running or self._due() or self._generations.held) and not self._has_room():
                 return "later"
             trial = self._next() if not ending else None
@@ -146,7 +154,8 @@ class Run:
                 trial = self._next() if not self._generations.held else None
                 ending = self._broken is not None
             if trial is None:
-                return "later" if (self._running or self._generations.held) and not ending else "never"
+                self._over = ending or not (self._running or self._generations.held)
+                return "never" if self._over else "later"
             self._running[trial.id] = trial
             config = self._spec.trial(trial.point, trial.repeat)
             return TrialSettings(
@@ -207,7 +216,7 @@ class Run:
             if trial is None:
                 return
             deaths = self._deaths[trial_id] = self._deaths.get(trial_id, 0) + 1
-            if deaths >= DEATHS:
+            if deaths >= DEATHS and not self.ending:
                 self._end(trial, TrialState.FAILED, f"its worker died {deaths} times, the last time with: {reason}")
             else:
                 del self._running[trial_id]
@@ -230,13 +239,18 @@ class Run:
                 logger.info("trial %d ran out of memory and gets twice the share: %s", trial.number, reason)
 
     def starve(self, reason: str) -> None:
-        """Trials that were started get no node, and why; empty: one has got one, or there is none that needs one."""
+        """There is no node for the sweep's trials, and why; empty: one of them has got one, or none needs one."""
         with self._lock:
             self._waits.say("node", reason)
 
     def extend(self, sweep: Sweep) -> None:
-        """Goes on with the sweep's new spec, which has more trials."""
+        """Goes on with the sweep's new spec, which has more trials.
+
+        Once it was said that no trial comes any more, it keeps the old one: nobody would ask for those of the new one.
+        """
         with self._lock:
+            if self._over:
+                return
             self._sweep, self._spec = sweep, SweepSpec.from_dict(sweep.spec)
             self._repeats.extend(self._spec)
 
@@ -303,9 +317,9 @@ class Run:
         with self._lock:
             numbers = {trial.id: trial.number for trial in self._generations.held}
             for exploit in exploits:
-                said = ", ".join(f"{name} = {_shown(value)}" for name, value in exploit.point.items())
                 pair = numbers.get(exploit.trial_id), numbers.get(exploit.source)
-                logger.info("trial %s copies trial %s after %s: %s", *pair, _epochs(exploit.step), said)
+                said = outcomes.epochs(exploit.step), outcomes.settings(exploit.point)
+                logger.info("trial %s copies trial %s after %s: %s", *pair, *said)
             self._waiting.extend(self._generations.release(exploits))
             self._looking = False
             self._looked.notify_all()
@@ -313,7 +327,7 @@ class Run:
     def _next(self) -> Trial | None:
         if self._waiting:
             trial = self._waiting.popleft()
-            logger.info("trial %d goes on after %s", trial.number, _epochs(trial.step))
+            logger.info("trial %d goes on after %s", trial.number, outcomes.epochs(trial.step))
             return self._move(trial, TrialState.RUNNING, "") if trial.state is TrialState.PAUSED else trial
         if not self._due():
             return None
@@ -328,8 +342,7 @@ class Run:
             created_at=self._clock.now(),
         )
         self._recorder.put(lambda store: store.add_trial(trial))
-        said = [*(f"{name} = {_shown(v)}" for name, v in point.items()), *([f"repeat {repeat}"] if repeat else [])]
-        logger.info("trial %d starts: %s", number, ", ".join(said))
+        logger.info("trial %d starts: %s%s", number, outcomes.settings(point), f", repeat {repeat}" if repeat else "")
         return trial
 
     def _share(self, trial_id: str) -> Share:
@@ -354,7 +367,7 @@ class Run:
         moved = trial.to(state, at=self._clock.now(), reason=reason)
         at = self._clock.now()
         self._recorder.put(lambda store: store.move_trial(trial.id, state, at=at, reason=reason, values=moved.values))
-        logger.info("trial %d is %s after %s", moved.number, state, _epochs(moved.step))
+        logger.info("trial %d is %s after %s", moved.number, state, outcomes.epochs(moved.step))
         return moved
 
     def _end(self, trial: Trial, state: TrialState, reason: str) -> None:
@@ -366,10 +379,8 @@ class Run:
         assert ended.finished_at is not None
         at, values = ended.finished_at, ended.values
         self._recorder.put(lambda store: store.move_trial(trial.id, state, at=at, reason=reason, values=values))
-        metrics = [objective.metric for objective in self._spec.objectives]
-        told = [f"{metric} = {_shown(value)}" for metric, value in zip(metrics, values or (), strict=False)]
-        measured = "".join(f", {one}" for one in told)
-        logger.info("trial %d %s after %s%s: %s", ended.number, state, _epochs(ended.step), measured, reason)
+        measured = outcomes.measured(self._spec.objectives, values)
+        logger.info("trial %d %s after %s%s: %s", ended.number, state, outcomes.epochs(ended.step), measured, reason)
         if state is TrialState.COMPLETED:
             self._recorder.put(lambda store: self._offer(store, ended))
         self._contenders.append(ended)
@@ -377,9 +388,6 @@ class Run:
             self._contenders.remove(gone)
             if gone.weights == "kept":
                 self._recorder.put(partial(remove_checkpoint, trial_id=gone.id, folder=self._folder))
-
-    def _tidy(self, store: Store) -> None:
-        tidy(store, self._sweep.id, self._folder)
 
     def _offer_best(self, store: Store) -> None:
         for trial in best_trials(store, self._sweep.id, limit=1):
@@ -389,11 +397,3 @@ class Run:
         version = offer_champion(store, trial.id, at=self._clock.now())
         if version is not None:
             logger.info("trial %d is the champion: version %d of %s", trial.number, version.version, version.name)
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'' if count == 1 else 's'}"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -60,7 +60,7 @@ class _Suggest(_Engine, Searcher):  # type: ignore[misc]  # Ray's annotations ar
         self._run, self._resources, self._names = run, resources, names
 
     def suggest(self, trial_id: str) -> Any:
-        if self._run.running >= _capacity(self._resources) and not self._run.stopping:
+        if self._run.running >= _capacity(self._resources) and not self._run.ending:
             return None
         settings = self._run.start()
         if settings == "later":
@@ -85,7 +85,10 @@ class _Suggest(_Engine, Searcher):  # type: ignore[misc]  # Ray's annotations ar
 
 @final
 class _Judge(_Engine, tune.Stopper):  # type: ignore[misc]
-    """Brings every report to the run, which says whether the trial ends there; ends all when the run stops."""
+    """Brings every report to the run, which says whether the trial ends there.
+
+    Ends all when the run stops, or when it drains and only trials are left that have not begun.
+    """
 
     def __init__(self, run: Run, watch: _Watch, names: dict[str, str]) -> None:
         self._run, self._watch, self._names = run, watch, names
@@ -95,7 +98,7 @@ class _Judge(_Engine, tune.Stopper):  # type: ignore[misc]
         return self._run.report(self._names[trial_id], result["report"])
 
     def stop_all(self) -> bool:
-        return self._run.stopping
+        return self._run.stopping or (self._run.ending and not self._watch.working)
 
 
 @final
@@ -113,7 +116,8 @@ class _Watch(_Engine, tune.Callback):  # type: ignore[misc]
         """By trial. A worker that waits for its next trial is still known as the last one's."""
         self._heard: dict[str, float] = {}
         """When each trial that runs last gave a sign of life."""
-        self._hung: dict[str, str] = {}
+        self._ended: dict[str, str] = {}
+        """Why each trial lost its worker that did so by us."""
 
     def kill(self) -> None:
         """Ends every worker in the middle of what it does."""
@@ -124,24 +128,32 @@ class _Watch(_Engine, tune.Callback):  # type: ignore[misc]
         """Ends the workers whose trials have not reported for so many seconds; the run hears why."""
         for trial_id, heard in list(self._heard.items()):
             worker = self._workers.get(trial_id)
-            if worker is not None and self._now() - heard >= limit and trial_id not in self._hung:
-                self._hung[trial_id] = f"no report for {limit:g} s"
-                ray.kill(worker)
+            if worker is not None and self._now() - heard >= limit and trial_id not in self._ended:
+                self._end(trial_id, worker, f"no report for {limit:g} s")
 
     def hear(self, trial_id: str) -> None:
         """The trial reports."""
         self._heard[trial_id] = self._now()
 
+    @property
+    def working(self) -> bool:
+        """A trial has begun, not only waited for room or been set up."""
+        return bool(self._heard)
+
     def on_step_begin(self, **_: Any) -> None:
         """Tells the run when none of its trials gets to begin, which Tune does not say: it waits with them."""
-        if self._heard or not self._run.running:
+        if self.working or not self._run.running:
             self._fed = self._now()
         starved = self._now() - self._fed >= PATIENCE_SECONDS
         self._run.starve(_why_none_begins(self._resources) if starved else "")
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
-        self._workers[trial.config["trial_id"]] = trial.temporary_state.ray_actor
-        self.hear(trial.config["trial_id"])
+        trial_id, worker = trial.config["trial_id"], trial.temporary_state.ray_actor
+        self._workers[trial_id] = worker
+        if self._run.ending:  # it had no room before; now its first step would only be waited for
+            self._end(trial_id, worker, "its sweep ends")
+        else:
+            self.hear(trial_id)
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         self._heard.pop(trial.config["trial_id"], None)
@@ -149,14 +161,18 @@ class _Watch(_Engine, tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         trial_id, error = trial.config["trial_id"], _error(trial)
         self._heard.pop(trial_id, None)
-        hung = self._hung.pop(trial_id, None)
+        why = self._ended.pop(trial_id, None)
         reason = _last_line(str(error)).split(" Some common causes")[0]
         if out_of_memory(error):
             self._run.exhaust(trial_id, reason)
         elif isinstance(error, RayActorError) and not error.actor_init_failed:
-            self._run.lose(trial_id, hung or reason)
+            self._run.lose(trial_id, why or reason)
         else:
             self._run.fail(trial_id, reason)
+
+    def _end(self, trial_id: str, worker: Any, why: str) -> None:
+        self._ended[trial_id] = why
+        ray.kill(worker)
 
 
 @final
@@ -172,9 +188,15 @@ class Engine:
     def __init__(self, run: Run, resources: Resources, *, prepare: Callable[[], None]) -> None:
         self._run, self._resources, self._prepare = run, resources, prepare
         self._watch = _Watch(run, resources)
+        self._nodes: list[Mapping[str, float]] = []
         self._thread = threading.Thread(target=self._work, name="tune", daemon=True)
         self.error: str | None = None
         """What ended the work, if it was not the run."""
+
+    def misfit(self) -> str | None:
+        """Why no node that is there can hold a trial; None: one can, and work may start."""
+        self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return self._resources.misfit(self._nodes)
 
     def start(self) -> None:
         """Begins and returns at once."""
@@ -196,16 +218,12 @@ class Engine:
     def _work(self) -> None:
         names: dict[str, str] = {}
         try:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            self.error = self._resources.misfit(nodes)
-            if self.error is not None:
-                return
             self._prepare()
-            if self._run.stopping:
+            if self._run.ending:
                 return
             with tempfile.TemporaryDirectory(prefix="sweepserve-tune-") as folder:
                 tune.Tuner(
-                    tune.with_resources(TrialTrainable, partial(_request, most(nodes, self._resources))),
+                    tune.with_resources(TrialTrainable, partial(_request, most(self._nodes, self._resources))),
                     tune_config=tune.TuneConfig(
                         num_samples=-1,
                         search_alg=_Suggest(self._run, self._resources, names),

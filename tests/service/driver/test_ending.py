@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from service.adapters.manual_clock import ManualClock
 from service.adapters.memory_store import MemoryStore
 from service.domain import Sweep, SweepState, Trial
-from service.driver.drive import End, Superseded, _Changed, _finish, _honest, look
+from service.driver.drive import NODE_SECONDS, End, Superseded, _Changed, _finish, _honest, await_node, look
 from service.driver.run import Run
 
 SPEC: dict[str, Any] = {"stop": {}}
@@ -135,3 +137,39 @@ def test_an_extension_at_the_last_moment_is_not_lost() -> None:
     world.look()
     world.move(SweepState.STOPPING)
     assert world.finish(SweepState.COMPLETED) is SweepState.STOPPED
+
+
+MISFIT = "a trial needs 1 CPU; the largest node has 0"
+
+
+@pytest.mark.parametrize("patience", [NODE_SECONDS, math.inf])
+def test_a_sweep_waits_for_a_node_and_goes_on_by_itself(patience: float) -> None:
+    """It says what it waits for; workers that come back late, as after a restart of the head, are no failure."""
+    world, told = World(), list[str]()
+    nodes = iter([*[MISFIT] * 5, None])
+    assert await_node(lambda: next(nodes), told.append, world.look, patience, world.clock) is None
+    assert told == [*[f"no trial begins: {MISFIT}"] * 5, ""]
+
+
+def test_a_new_sweep_that_no_node_can_hold_fails_after_a_while() -> None:
+    """With what it needs and what there is."""
+    world = World()
+    began = world.clock.now()
+    end = await_node(lambda: MISFIT, lambda _: None, world.look, NODE_SECONDS, world.clock)
+    assert end == End(SweepState.FAILED, MISFIT)
+    assert (world.clock.now() - began).total_seconds() == NODE_SECONDS
+
+
+@pytest.mark.parametrize("request_", [SweepState.PAUSING, SweepState.STOPPING, SweepState.CANCELLING])
+def test_a_request_ends_a_sweep_that_waits_for_a_node(request_: SweepState) -> None:
+    """Also where it would wait for ever."""
+    world = World()
+
+    def misfit() -> str:
+        if world.clock.now() - began > timedelta(days=1):
+            world.move(request_)
+        return MISFIT
+
+    began = world.clock.now()
+    assert await_node(misfit, lambda _: None, world.look, math.inf, world.clock) == world.look()
+    assert world.store.sweep("s").state is request_

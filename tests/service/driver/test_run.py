@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.domain import TrialState
+from service.domain import SweepState, TrialState
 from service.driver.recorder import Recorder
 from service.driver.run import DEATHS
+from service.errors import Conflict
 from service.spec import SweepSpec
 from tests.service.driver.run_harness import Harness
 from trainables.trainable import TrialTrainable
@@ -286,12 +287,14 @@ def test_a_run_that_is_cancelled_while_it_pauses_stops_its_trials(harness: Harne
 
 def test_an_extended_run_goes_on(harness: Harness) -> None:
     """More trials, without any being ended; a failed one that is tried again keeps its number."""
-    for _ in range(4):
+    for _ in range(3):
         harness.fail_one()
-    assert harness.run.start() == "never"
+    last = harness.start()["trial_id"]
+    assert harness.run.start() == "later"
     seen = harness.store.sweep("s")
     spec = {**seen.spec, "search": {**seen.spec["search"], "trials": 6}}
     harness.run.extend(harness.store.change_spec("s", spec, seen=seen, at=harness.clock.now()))
+    harness.run.fail(last, "no reason")
     assert [harness.start()["trial_id"] for _ in range(2)] == ["s-0004", "s-0005"]
     assert harness.run.start() == "later"
     harness.trials()
@@ -299,3 +302,16 @@ def test_an_extended_run_goes_on(harness: Harness) -> None:
     harness.spec = SweepSpec.from_dict(spec)
     harness.again()
     assert [harness.start()["trial_id"] for _ in range(3)] == ["s-0001", "s-0004", "s-0005"]
+
+
+def test_an_extension_after_the_last_trial_is_left_to_the_next_run(harness: Harness) -> None:
+    """Nobody asks this one for trials any more; it does not pass for one that has run the new spec to its end."""
+    for _ in range(4):
+        harness.fail_one()
+    assert harness.run.start() == "never"
+    seen = harness.store.sweep("s")
+    spec = {**seen.spec, "search": {**seen.spec["search"], "trials": 6}}
+    harness.run.extend(harness.store.change_spec("s", spec, seen=seen, at=harness.clock.now()))
+    assert harness.run.sweep.revision == seen.revision
+    with pytest.raises(Conflict):
+        harness.store.move_sweep("s", SweepState.COMPLETED, at=harness.clock.now(), seen=harness.run.sweep)

@@ -15,6 +15,7 @@ from ray import cloudpickle
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
+from service.domain import TrialState
 from service.driver.tune import PATIENCE_SECONDS, _Judge, _Suggest, _Watch, most, out_of_memory
 from service.plan import Resources
 from tests.service.driver.run_harness import Harness
@@ -112,3 +113,40 @@ def test_trials_that_get_no_node_say_so_until_one_does(harness: Harness) -> None
     watch.on_trial_start(trial=trial(1))
     assert wait() == [reason, ""]
     assert harness.store.sweep("s").reason == ""
+
+
+class Cluster:
+    """What Tune tells of the trials of a run, and what became of their workers."""
+
+    def __init__(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.harness, self.seconds, self.killed, self.names = harness, 0.0, list[Any](), dict[str, str]()
+        self.watch = _Watch(harness.run, Resources(), now=lambda: self.seconds)
+        self.judge = _Judge(harness.run, self.watch, self.names)
+        monkeypatch.setattr("service.driver.tune.ray.kill", self.killed.append)
+
+    def hand_over(self) -> Any:
+        """The run gives Tune a trial."""
+        trial_id = self.harness.start()["trial_id"]
+        self.names[trial_id] = trial_id
+        return SimpleNamespace(config={"trial_id": trial_id}, temporary_state=SimpleNamespace(ray_actor=Worker()))
+
+
+@pytest.mark.parametrize("pause", [True, False])
+def test_a_sweep_that_drains_does_not_wait_for_trials_without_room(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, pause: bool
+) -> None:
+    """Tune ends with the last trial that had begun; what gets room meanwhile does not begin, and that is no death."""
+    cluster = Cluster(harness, monkeypatch)
+    begun, late, _ = (cluster.hand_over() for _ in range(3))
+    cluster.watch.on_trial_start(trial=begun)
+    assert not cluster.judge.stop_all()
+    harness.run.drain(pause=pause)
+    assert not cluster.judge.stop_all()
+    cluster.watch.on_trial_start(trial=late)
+    assert cluster.killed == [late.temporary_state.ray_actor]
+    assert harness.report(begun.config["trial_id"], 1, 0.5)
+    cluster.watch.on_trial_complete(trial=begun)
+    assert cluster.judge.stop_all()
+    harness.run.close("the sweep ended")
+    state = TrialState.PAUSED if pause else TrialState.STOPPED
+    assert [trial.state for trial in harness.trials()] == [state] * 3
