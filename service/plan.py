@@ -93,7 +93,9 @@ class Stop(Config):
     )
 
     silence_limit: str | None = setting(
-        None, help="time without a report after which a trial's worker is taken to hang and replaced; null: never"
+        None,
+        help="time without a report, at first from when the trial has its data and model, after which its worker is "
+        "taken to hang and replaced; null: never",
     )
 
     def rules(self) -> Iterator[tuple[str, str]]:

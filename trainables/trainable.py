@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk that has no room: somebody may make some."""
-PAUSE_SECONDS = 10.0
+PAUSE_SECONDS = 5.0
 """Between looks at whether there is room for a trial's last checkpoint."""
 
 
@@ -97,11 +97,15 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         self._untold = deque(range(min(config["step"] + 1, newest), newest + 1) if self._path else ())
 
     def step(self) -> dict[str, Any]:
-        """One step: `{"report": Report, "done": bool}`."""
+        """One step: `{"report": Report, "done": bool}`; the report is None while the trial's end waits for room."""
         training = self._training
         if not self._untold:
-            training.advance()
-            self._save()
+            if training.finished is None:
+                training.advance()
+            else:
+                time.sleep(PAUSE_SECONDS)
+            if not self._save() and training.finished is not None:
+                return {"report": None, "done": False}
             self._untold.append(training.step)
         step = self._untold.popleft()
         newest = step == training.step
@@ -146,25 +150,21 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         self._dataset = self._data_key = None
         _release_memory()
 
-    def _save(self) -> None:
-        """Writes the trial's checkpoint.
+    def _save(self) -> bool:
+        """Writes the trial's checkpoint; False: the disk is full.
 
-        Where the disk is full, the trial goes on with its last one, and would repeat what came since. Its end waits for
-        room: there would be nothing to serve.
+        Then the trial goes on with its last one, and would repeat what came since. Its end waits for room: there would
+        be nothing to serve.
         """
-        while True:
-            try:
-                self._path = checkpoint.write(self._folder, self._training)
-            except OSError as error:
-                if error.errno not in FULL:
-                    raise
-                logger.warning("no room for a checkpoint of step %d: %s", self._training.step, error)
-                if self._training.finished is None:
-                    return
-                time.sleep(PAUSE_SECONDS)
-            else:
-                self._remember_best()
-                return
+        try:
+            self._path = checkpoint.write(self._folder, self._training)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            logger.warning("no room for a checkpoint of step %d: %s", self._training.step, error)
+            return False
+        self._remember_best()
+        return True
 
     def _remember_best(self) -> None:
         """What is reported of the kept weights is of those on disk."""

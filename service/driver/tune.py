@@ -95,7 +95,8 @@ class _Judge(_Engine, tune.Stopper):  # type: ignore[misc]
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         self._watch.hear(self._names[trial_id])
-        return self._run.report(self._names[trial_id], result["report"])
+        report = result["report"]
+        return self._run.ending if report is None else self._run.report(self._names[trial_id], report)
 
     def stop_all(self) -> bool:
         return self._run.stopping or (self._run.ending and not self._watch.working)

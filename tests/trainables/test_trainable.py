@@ -297,7 +297,7 @@ def test_a_full_disk_costs_a_trial_its_newest_steps_at_most(
 def test_the_end_of_a_trial_waits_for_room(
     start: Callable[..., TrialTrainable], make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its last checkpoint holds the model that is served."""
+    """Its last checkpoint holds the model that is served. Meanwhile it gives signs of life: it does not hang."""
     waited: list[float] = []
 
     def make_room(seconds: float) -> None:
@@ -308,7 +308,8 @@ def test_the_end_of_a_trial_waits_for_room(
     monkeypatch.setattr("trainables.trainable.time.sleep", make_room)
     trainable = start(make_config(max_epochs=1))
     with no_room():
-        report = trainable.train()["report"]
+        *signs, report = (trainable.train()["report"] for _ in range(3))
+    assert signs == [None, None]
     assert len(waited) == 2
     assert report["finished"] == "max_epochs reached"
     assert load_model(Path(report["checkpoint"]) / "model").step == 1

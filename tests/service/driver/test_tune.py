@@ -150,3 +150,20 @@ def test_a_sweep_that_drains_does_not_wait_for_trials_without_room(
     harness.run.close("the sweep ended")
     state = TrialState.PAUSED if pause else TrialState.STOPPED
     assert [trial.state for trial in harness.trials()] == [state] * 3
+
+
+def test_a_trial_whose_end_waits_for_room_is_not_silent(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reports nothing, and goes on waiting until its sweep drains."""
+    cluster = Cluster(harness, monkeypatch)
+    trial = cluster.hand_over()
+    cluster.watch.on_trial_start(trial=trial)
+    for _ in range(3):
+        cluster.seconds += 5
+        assert not cluster.judge(trial.config["trial_id"], {"report": None})
+        cluster.watch.kill_silent(6)
+    assert not cluster.killed
+    harness.run.drain(pause=True)
+    assert cluster.judge(trial.config["trial_id"], {"report": None})
+    cluster.seconds += 6
+    cluster.watch.kill_silent(6)
+    assert cluster.killed == [trial.temporary_state.ray_actor]
