@@ -169,7 +169,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     """As in `sweepserve list | head`: nothing is complained of."""
     reading, writing = os.pipe()
     os.close(reading)
-    environment = {**os.environ, "SWEEPSERVE_HOME": str(tmp_path)}
+    environment = {**os.environ, "SWEEPSERVE_HOME": str(tmp_path), "PYTHONUNBUFFERED": ""}  # as a user's is
     command = [sys.executable, "-m", "service", "data", "list"]
     ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False)
     os.close(writing)
