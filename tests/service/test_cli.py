@@ -28,15 +28,17 @@ HEAVY = {"torch", "ray", "mlflow", "optuna", "fastapi", "sqlalchemy", "cv2", "nu
 
 def test_sweeps_are_listed(service: Any, run: Any) -> None:
     """As a table, or as the API's JSON; filtered by state."""
-    queued, running = service.sweep("first"), service.running("second")
+    first, second = service.running("first"), service.running("second")
+    service.store.move_sweep(first.id, SweepState.COMPLETED, at=service.clock.now())
+    service.store.move_sweep(second.id, SweepState.FAILED, at=service.clock.now())
     status, out, _ = run("list")
     assert status == 0
     assert [line.split()[:3] for line in out.splitlines()[2:4]] == [
-        [running.id, "second", "running"],
-        [queued.id, "first", "queued"],
+        [second.id, "second", "failed"],
+        [first.id, "first", "completed"],
     ]
-    found = json.loads(run("list", "--json", "--state", "running")[1])
-    assert [sweep["id"] for sweep in found] == [running.id]
+    found = json.loads(run("list", "--json", "--state", "failed")[1])
+    assert [sweep["id"] for sweep in found] == [second.id]
 
 
 def test_a_sweep_is_shown_with_its_trials(service: Any, run: Any) -> None:
@@ -155,7 +157,8 @@ def test_an_api_that_cannot_start_says_why_in_a_line(
 
 def test_a_question_leaves_the_answer_alone(service: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether to delete is asked on stderr; stdout has what was asked for, or nothing."""
-    sweep = service.sweep()
+    sweep = service.running()
+    service.store.move_sweep(sweep.id, SweepState.STOPPED, at=service.clock.now())
     asked = f"Delete digits {sweep.id} with all that it found? [y/N]:"
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\ny\n"))
     status, out, err = run("delete", sweep.id, "--json")
