@@ -158,7 +158,7 @@ def test_an_api_that_cannot_start_says_why_in_a_line(
 def test_a_question_leaves_the_answer_alone(service: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether to delete is asked on stderr; stdout has what was asked for, or nothing."""
     sweep = service.running()
-    service.store.move_sweep(sweep.id, SweepState.STOPPED, at=service.clock.now())
+    service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
     asked = f"Delete digits {sweep.id} with all that it found? [y/N]:"
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\ny\n"))
     status, out, err = run("delete", sweep.id, "--json")
