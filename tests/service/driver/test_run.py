@@ -118,6 +118,17 @@ def test_a_trial_that_kills_its_workers_has_failed(harness: Harness) -> None:
     )
 
 
+def test_no_trial_fails_by_deaths_while_its_sweep_ends(harness: Harness) -> None:
+    """Its driver ends the workers that it needs no more."""
+    for _ in range(DEATHS - 1):
+        harness.run.lose(harness.start()["trial_id"], "killed")
+    trial_id = harness.start()["trial_id"]
+    harness.run.drain(pause=True)
+    harness.run.lose(trial_id, "its sweep ends")
+    harness.run.close("the sweep ended")
+    assert [trial.state for trial in harness.trials()] == [TrialState.PAUSED]
+
+
 def test_a_trial_that_gets_on_between_deaths_goes_on(harness: Harness) -> None:
     """Machines that come and go end no long trial; the steps that an older checkpoint repeats are no progress."""
     for step in range(1, 2 * DEATHS):
