@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,10 @@ def test_a_new_champion_answers_as_soon_as_it_is_ready(service: Any) -> None:
     first = second = service.http.post("/v1/models/digits/predict", json=content).json()
     assert first["version"] == 1
     service.model(seed=2)
+    deadline = time.monotonic() + 30
     while second["version"] == 1:
         assert second == first
+        assert time.monotonic() < deadline, "the new version does not get ready"
         second = service.http.post("/v1/models/digits/predict", json=content).json()
     assert first["predictions"] != second["predictions"]
 

@@ -66,7 +66,9 @@ def test_every_way_to_ask_gives_what_training_measured(make_service: Callable[..
 
     service.http.get("/v2/models/digits/ready")
     (model,) = predictors.loaded("digits")
+    deadline = time.monotonic() + 120
     while not model.ready:
+        assert time.monotonic() < deadline, "the engine does not get ready"
         time.sleep(0.01)  # an engine is really made: there is no clock of ours to move
     assert model.choice.engine.name == engine
     for way, probabilities in ask().items():

@@ -43,7 +43,7 @@ def run(scene: Callable[[Predictors], Coroutine[Any, Any, None]], store: Any, **
     async def play() -> None:
         predictors = Predictors(store, **{"serving": EAGER, "fresh": 0.0, **options})
         try:
-            await scene(predictors)
+            await asyncio.wait_for(scene(predictors), 60)
         finally:
             predictors.close()
 
