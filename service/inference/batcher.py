@@ -21,6 +21,8 @@ Answer = TypeVar("Answer")
 class _Waiting(Generic[Work, Answer]):
     work: Work
     size: int
+    came: float
+    """By the loop's time."""
     answer: asyncio.Future[Answer]
 
 
@@ -59,7 +61,7 @@ class Batcher(Generic[Work, Answer]):
     ) -> None:
         self._run, self._executor, self._workers, self._serving = run, executor, workers, serving
         self._lines: dict[Hashable, _Line[Work, Answer]] = {}
-        """By kind; none is empty, and the next batch is of the first."""
+        """By kind; none is empty. The next batch is of the kind whose first work came first."""
         self._queued = 0
         self._coming = 0
         """Images that have their place in the queue and are not ready yet."""
@@ -85,7 +87,8 @@ class Batcher(Generic[Work, Answer]):
         """
         loop = asyncio.get_running_loop()
         self._check_room(size)
-        waiting: _Waiting[Work, Answer] = _Waiting(work, size, loop.create_future())
+        came = loop.time()
+        waiting: _Waiting[Work, Answer] = _Waiting(work, size, came, loop.create_future())
         line = self._lines.get(kind)
         if line is None:
             line = self._lines[kind] = _Line()
@@ -93,7 +96,7 @@ class Batcher(Generic[Work, Answer]):
         line.images += size
         self._queued += size
         self._start(loop)
-        alarm = loop.call_at(until or loop.time() + self._serving.deadline, self._expire, waiting)
+        alarm = loop.call_at(until or came + self._serving.deadline, self._expire, waiting)
         try:
             return await waiting.answer
         finally:
@@ -128,33 +131,36 @@ class Batcher(Generic[Work, Answer]):
     def _late(self) -> Unavailable:
         return Unavailable(f"no answer within {self._serving.deadline:g} s: the model has too much to do")
 
-    def _start(self, loop: asyncio.AbstractEventLoop, *, waited: bool = False) -> None:
-        while self._lines and self._running < self._most:
-            if self._running and self._serving.max_wait and not waited and not self._full:
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._lines:
+            kind = self._first()
+            patience = self._lines[kind].works[0].came + self._serving.max_wait - loop.time() if self._running else 0.0
+            if patience > 0 and not self._full(kind):
                 if self._timer is None:
-                    self._timer = loop.call_later(self._serving.max_wait, self._waited_enough, loop)
+                    self._timer = loop.call_later(patience, self._waited_enough, loop)
+                full = [other for other in self._lines if self._full(other)]
+                if not full:
+                    return
+                kind = full[0]
+            # The threads may have a batch each, and full ones, which can only grow old here, to follow them. A thread
+            # that ends finds its next batch there; to ask for it here would take as long as a small model.
+            if self._running >= self._workers * (2 if self._full(kind) else 1):
                 return
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            batch = self._take()
+            batch = self._take(kind)
             if batch:
                 self._running += 1
                 task = loop.run_in_executor(self._executor, self._answers, batch)
                 task.add_done_callback(lambda done, batch=batch: self._done(loop, batch, done))  # type: ignore[misc]
 
-    @property
-    def _most(self) -> int:
-        """Batches that may be with the threads: one each, and full ones, which can only grow old here, to follow them.
+    def _first(self) -> Hashable:
+        """The kind of which somebody has waited longest: so no other can hold it up."""
+        if len(self._lines) == 1:
+            return next(iter(self._lines))
+        return min(self._lines, key=lambda kind: self._lines[kind].works[0].came)
 
-        A thread that ends finds its next batch there; to ask for it here would take as long as a small model.
-        """
-        return self._workers * (2 if self._full else 1)
-
-    @property
-    def _full(self) -> bool:
-        """The next batch cannot grow."""
-        return next(iter(self._lines.values())).images >= self.largest
+    def _full(self, kind: Hashable) -> bool:
+        """A batch of that kind cannot grow."""
+        return self._lines[kind].images >= self.largest
 
     @property
     def largest(self) -> int:
@@ -163,14 +169,12 @@ class Batcher(Generic[Work, Answer]):
 
     def _waited_enough(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        self._start(loop, waited=True)
+        self._start(loop)
 
-    def _take(self) -> list[_Waiting[Work, Answer]]:
-        """The next batch; what is left of its kind comes after the other kinds."""
-        kind = next(iter(self._lines))
-        line = self._lines.pop(kind)
+    def _take(self, kind: Hashable) -> list[_Waiting[Work, Answer]]:
+        line, largest = self._lines[kind], self.largest
         batch: list[_Waiting[Work, Answer]] = []
-        images, largest = 0, self.largest
+        images = 0
         while line.works and (not batch or images + line.works[0].size <= largest):
             one = line.works.popleft()
             line.images -= one.size
@@ -178,8 +182,8 @@ class Batcher(Generic[Work, Answer]):
             if not one.answer.done():
                 batch.append(one)
                 images += one.size
-        if line.works:
-            self._lines[kind] = line
+        if not line.works:
+            del self._lines[kind]
         return batch
 
     def _answers(self, batch: list[_Waiting[Work, Answer]]) -> _Answered[Work, Answer]:

@@ -74,7 +74,7 @@ def test_what_comes_while_a_batch_runs_is_the_next_batch(play: Callable[..., Mod
 
 
 def test_works_of_one_kind_are_run_together(play: Callable[..., Model]) -> None:
-    """Kinds take turns, and only what is full of one kind leaves the queue beforehand."""
+    """Next is the kind of which somebody has waited longest, and only what is full of one kind leaves beforehand."""
 
     async def scene(batcher: Batcher[Any, Any], model: Model) -> None:
         kinds = [None, 1000, None, 7, 1000, None, None]
@@ -84,6 +84,40 @@ def test_works_of_one_kind_are_run_together(play: Callable[..., Model]) -> None:
         assert await asyncio.gather(*tasks) == [1, 2, 3, 4, 5, 6, 7]
 
     assert play(scene, max_batch=3).batches == [[0], [1, 3, 6], [2, 5], [4], [7]]
+
+
+def test_no_number_of_later_kinds_holds_up_who_came_first(play: Callable[..., Model]) -> None:
+    """What is left of a kind keeps its place before those that came after it."""
+
+    async def scene(batcher: Batcher[Any, Any], model: Model) -> None:
+        kinds = [None, None, None, 1, 2, 3]
+        tasks = [asyncio.create_task(batcher.submit(i, size=1, kind=kind)) for i, kind in enumerate(kinds, 1)]
+        await asyncio.sleep(0)
+        model.may.set()
+        await asyncio.gather(*tasks)
+
+    assert play(scene, max_batch=2).batches == [[0], [1, 2], [3], [4], [5], [6]]
+
+
+def test_one_that_waits_for_company_does_not_hold_up_a_full_batch(threads: ThreadPoolExecutor) -> None:
+    """Its own batch goes once it has waited long enough, however many full ones come meanwhile."""
+
+    async def scene() -> None:
+        model = Model()
+        model.may.clear()
+        serving = Serving(max_wait=1.0, max_batch=2)
+        batcher: Batcher[Any, Any] = Batcher(model.run, executor=threads, workers=2, serving=serving)
+        tasks = [asyncio.create_task(batcher.submit("first", size=1))]
+        await asyncio.get_running_loop().run_in_executor(None, model.began.acquire)
+        tasks.append(asyncio.create_task(batcher.submit("odd", size=1, kind=5)))
+        tasks += [asyncio.create_task(batcher.submit(i, size=1)) for i in range(2)]
+        await asyncio.get_running_loop().run_in_executor(None, model.began.acquire)
+        assert model.batches == [["first"], [0, 1]]
+        model.may.set()
+        await asyncio.gather(*tasks)
+        assert model.batches[2:] == [["odd"]]
+
+    asyncio.run(scene())
 
 
 def test_what_is_yet_to_be_made_has_its_place(play: Callable[..., Model]) -> None:
