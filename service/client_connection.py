@@ -45,11 +45,15 @@ def connections(url: str, *, key: str, transport: httpx.BaseTransport | None) ->
     if not _goes_into_a_header(key):
         raise ClientError("need an API key as `sweepserve keys create` prints it")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    direct = is_loopback(host)  # a proxy would take these names for its own machine
+    proxied = not is_loopback(host)  # a proxy would take these names for its own machine
     try:
-        return httpx.Client(base_url=url, headers=headers, transport=transport, timeout=TIMEOUT, trust_env=not direct)
-    except (httpx.InvalidURL, ImportError, ValueError) as error:
-        raise ClientError(f"cannot ask {url} through the proxy that the environment names: {error}") from error
+        certificates = httpx.create_ssl_context() if url.startswith("https://") else True  # the environment's, always
+        return httpx.Client(
+            base_url=url, headers=headers, transport=transport, timeout=TIMEOUT, trust_env=proxied, verify=certificates
+        )
+    except (httpx.InvalidURL, ImportError, ValueError, OSError) as error:
+        how = "by the proxy and with the certificates that the environment names"
+        raise ClientError(f"cannot ask {url} {how}: {error}") from error
 
 
 def idempotency(key: str | None) -> dict[str, str]:

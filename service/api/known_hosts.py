@@ -47,7 +47,7 @@ class KnownHosts:
             status, reason = 421, f"this service does not go by the name {host!r} (SWEEPSERVE_ALLOWED_HOSTS)"
         elif scope["method"] not in SAFE and _is_foreign(headers, host):
             origin = headers.get(b"origin", b"another site").decode("latin-1")
-            status, reason = 403, f"a page of {origin} may not {scope['method']} here: only {host}'s own pages may"
+            status, reason = 403, f"a page of {origin} may not {scope['method']} here: only {host}'s own may"
         else:
             await self._app(scope, receive, send)
             return

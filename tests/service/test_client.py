@@ -129,8 +129,17 @@ def test_an_api_key_that_is_none_is_never_shown(key: str) -> None:
 def test_this_machine_is_asked_past_the_environments_proxy(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which would look for the service on its own machine; others are asked through it, where it can be used."""
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
-    with Client(url), pytest.raises(ClientError, match=r"through the proxy that the environment names: .*socksio"):
+    with Client(url), pytest.raises(ClientError, match=r"by the proxy and with .* the environment names: .*socksio"):
         Client("http://lab")
+
+
+def test_this_machine_is_known_by_the_environments_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy before it, or a tunnel that ends here, may have one of the lab's own."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "lab.pem"))
+    with Client("http://localhost:9"), pytest.raises(ClientError, match=r"with the certificates .* No such file"):
+        Client("https://localhost:9")
 
 
 def test_all_pages_are_read_up_to_the_limit(service: Any, client: Client) -> None:

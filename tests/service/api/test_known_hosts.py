@@ -70,6 +70,6 @@ def test_the_refusal_says_which_pages_may(make_service: Callable[..., Any]) -> N
     headers = {"host": "lab.example", "origin": "https://evil.example"}
     answer = service.http.delete("/v1/sweeps/none", headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
-    said = "a page of https://evil.example may not DELETE here: only lab.example's own pages may"
+    said = "a page of https://evil.example may not DELETE here: only lab.example's own may"
     assert answer.json()["detail"] == said
     assert service.http.delete("/v1/sweeps/none", headers={"host": "lab.example"}).status_code == 401
