@@ -89,3 +89,29 @@ def test_a_deleted_version_that_somebody_chose_leaves_the_newest_one(store: Stor
     store.delete_sweep(gone.id)
     assert [(one.number, one.version, one.kind) for one in store.promotions("digits")] == [(4, 2, "registered")]
     assert store.events(kept.id)[-1].data["promotion"] == 4
+
+
+def test_a_version_that_is_champion_before_and_after_a_deleted_one_is_so_once(store: Store) -> None:
+    """Its newest promotion is left, which nobody is told again, and there is no other champion to go back to."""
+    kept, gone = add_sweep(store, "kept2222"), add_sweep(store, "gone2222")
+    for sweep in (kept, gone):
+        offer(store, add_trial(store, sweep))
+    store.promote("digits", 1, at=NOW)
+    before = store.events(kept.id)
+    store.delete_sweep(gone.id)
+    assert [(one.number, one.version, one.kind) for one in store.promotions("digits")] == [(3, 1, "promoted")]
+    assert store.events(kept.id) == before
+    with pytest.raises(Conflict, match="had no other champion before version 1"):
+        store.roll_back("digits", at=NOW)
+
+
+def test_a_champion_again_by_a_rollback_stays_so_when_the_other_one_is_deleted(store: Store) -> None:
+    """Under the number that it has: no event."""
+    kept, gone = add_sweep(store, "kept2222"), add_sweep(store, "gone2222")
+    for sweep in (kept, gone):
+        offer(store, add_trial(store, sweep))
+    store.roll_back("digits", at=NOW)
+    before = store.events(kept.id)
+    store.delete_sweep(gone.id)
+    assert [(one.number, one.version) for one in store.promotions("digits")] == [(3, 1)]
+    assert store.events(kept.id) == before
