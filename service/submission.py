@@ -84,14 +84,14 @@ class Submissions:
     def clone(self, sweep_id: str, changes: Any, *, key: str | None = None) -> Sweep:
         """Queues a new sweep with another one's spec, changed by a JSON merge patch (RFC 7386). Raises as `create`.
 
-        Where that one tries a grid whole, the new one does so too, unless the patch has a number of trials.
+        Where that one tries a grid whole, a new one with a grid does so too, unless the patch has a number of trials.
         """
 
         def document() -> Any:
-            spec = _asked(self.store.sweep(sweep_id).spec)
+            spec = self.store.sweep(sweep_id).spec
             if not isinstance(changes, Mapping):
                 raise InvalidSpec([Fault((), f"need a mapping of changes to the spec, got {shown(changes)}")])
-            return merged(spec, changes)
+            return _changed(spec, changes)
 
         return self._once({"clone": sweep_id, "changes": changes}, document, key)
 
@@ -120,14 +120,20 @@ class Submissions:
         return self.store.sweep(sweep.id)
 
 
-def _asked(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A sweep's spec without the number of its trials where that is just its grid's: another grid has its own."""
-    search = spec["search"]
-    if search["sampler"] == "grid":
+def _changed(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> Any:
+    """A sweep's spec, changed; without its number of trials where that is just its grid's: another grid has its own."""
+    changed, search = merged(spec, changes), spec["search"]
+    if _has_grid(spec) and _has_grid(changed):
         points = SearchSpace.from_dict(spec["space"]).grid()
         if sum(1 for _ in islice(points, search["trials"] + 1)) == search["trials"]:
             search = {name: value for name, value in search.items() if name != "trials"}
-    return {**spec, "search": search}
+            return merged({**spec, "search": search}, changes)
+    return changed
+
+
+def _has_grid(spec: Mapping[str, Any]) -> bool:
+    search = spec.get("search")
+    return isinstance(search, Mapping) and search.get("sampler") == "grid"
 
 
 def _packaged(document: Mapping[str, Any]) -> dict[str, Any]:

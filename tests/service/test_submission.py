@@ -148,7 +148,10 @@ def test_a_clone_has_the_spec_with_the_changes(world: World) -> None:
 def test_a_clone_of_a_whole_grid_tries_its_own_grid_whole(
     world: World, asked: dict[str, int], cloned: tuple[int, int]
 ) -> None:
-    """With more values or fewer, unless the patch has a number; a part of a grid stays as many points."""
+    """With more values or fewer, unless the patch has a number; a part of a grid stays as many points.
+
+    Another sampler tries as many points as the grid did.
+    """
 
     def sizes(*values: int) -> dict[str, Any]:
         return {"space": {"train.batch_size": {"kind": "choice", "values": list(values)}}}
@@ -157,6 +160,7 @@ def test_a_clone_of_a_whole_grid_tries_its_own_grid_whole(
     clones = world.clone(sweep, sizes(32, 64, 128)), world.clone(sweep, sizes(32))
     assert tuple(clone.spec["search"]["trials"] for clone in clones) == cloned
     assert world.clone(sweep, {**sizes(32, 64, 128), "search": {"trials": 2}}).spec["search"]["trials"] == 2
+    assert world.clone(sweep, {"search": {"sampler": "random"}}).spec["search"]["trials"] == asked.get("trials", 2)
 
 
 @pytest.mark.parametrize("changes", [{"family": "none"}, {"name": None}, [], None])
