@@ -55,11 +55,12 @@ class _Engine:
 class _Suggest(_Engine, Searcher):  # type: ignore[misc]  # Ray's annotations are not read
     """Gives Tune the trials that the run wants to run, no more at a time than the cluster holds."""
 
-    def __init__(self, run: Run, resources: Resources, names: dict[str, str]) -> None:
+    def __init__(self, run: Run, watch: _Watch, resources: Resources, names: dict[str, str]) -> None:
         super().__init__()
-        self._run, self._resources, self._names = run, resources, names
+        self._run, self._watch, self._resources, self._names = run, watch, resources, names
 
     def suggest(self, trial_id: str) -> Any:
+        self._watch.look()  # without a trial Tune asks for minutes in one step
         if self._run.running >= _capacity(self._resources) and not self._run.ending:
             return None
         settings = self._run.start()
@@ -141,10 +142,14 @@ class _Watch(_Engine, tune.Callback):  # type: ignore[misc]
         """A trial has begun, not only waited for room or been set up."""
         return bool(self._heard)
 
-    def on_step_begin(self, **_: Any) -> None:
-        """Tells the run when none of its trials gets to begin, which Tune does not say: it waits with them."""
+    def look(self) -> None:
+        """Sees whether a trial has a node, or none needs one."""
         if self.working or not self._run.running:
             self._fed = self._now()
+
+    def on_step_begin(self, **_: Any) -> None:
+        """Tells the run when none of its trials gets to begin, which Tune does not say: it waits with them."""
+        self.look()
         starved = self._now() - self._fed >= PATIENCE_SECONDS
         self._run.starve(_why_none_begins(self._resources) if starved else "")
 
@@ -227,7 +232,7 @@ class Engine:
                     tune.with_resources(TrialTrainable, partial(_request, most(self._nodes, self._resources))),
                     tune_config=tune.TuneConfig(
                         num_samples=-1,
-                        search_alg=_Suggest(self._run, self._resources, names),
+                        search_alg=_Suggest(self._run, self._watch, self._resources, names),
                         reuse_actors=True,
                         trial_dirname_creator=_folder_name,
                     ),

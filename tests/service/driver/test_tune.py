@@ -33,7 +33,7 @@ def test_snapshots_hold_nothing_of_the_run(dumps: Any) -> None:
     """Tune pickles its searcher, stopper and callbacks: that neither fails nor reaches the store and its URL."""
     run: Any = Secret()
     watch = _Watch(run, Resources())
-    for ours in (_Suggest(run, Resources(), {}), _Judge(run, watch, {}), watch):
+    for ours in (_Suggest(run, watch, Resources(), {}), _Judge(run, watch, {}), watch):
         assert vars(pickle.loads(dumps(ours))) == {}  # noqa: S301 - what was dumped a moment ago
 
 
@@ -113,6 +113,27 @@ def test_trials_that_get_no_node_say_so_until_one_does(harness: Harness) -> None
     watch.on_trial_start(trial=trial(1))
     assert wait() == [reason, ""]
     assert harness.store.sweep("s").reason == ""
+
+
+def test_a_trial_that_waited_for_the_disk_is_not_told_to_wait_for_a_node(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a trial Tune asks for minutes in one step; those are not without a node."""
+    seconds = 0.0
+    monkeypatch.setattr("service.driver.tune.ray.cluster_resources", lambda: {"CPU": 1.0})
+    watch = _Watch(harness.run, Resources(), now=lambda: seconds)
+    suggest = _Suggest(harness.run, watch, Resources(), {})
+    watch.on_step_begin()
+    harness.free = 0
+    assert suggest.suggest("first") is None
+    seconds, harness.free = 10 * PATIENCE_SECONDS, 10**11
+    assert suggest.suggest("first")["trial_id"] == "s-0000"
+    watch.on_step_begin()
+    (shortage, end) = harness.waits()
+    assert ("free" in shortage, end) == (True, "")
+    seconds += PATIENCE_SECONDS
+    watch.on_step_begin()
+    assert harness.waits()[2].startswith("no trial has begun")
 
 
 class Cluster:
