@@ -148,7 +148,7 @@ class MlflowTracker:
                     self._show_exploit(runs, event.data)
                 case "model":
                     show_model(self._client, runs, event.data)
-                case "sweep":
+                case "sweep" if "spec" not in event.data:  # else it did not move: its reason may be what it waits for
                     self._show_sweep(sweep, runs, event)
         for trial_id, left in metrics.items():
             self._log(runs, trial_id, left)

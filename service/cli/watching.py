@@ -42,9 +42,11 @@ class Watched:
         data = event["data"]
         match event["kind"]:
             case "sweep":
-                self.state, self.reason = data["state"], data["reason"]
-                if "spec" in data:  # it was extended
+                self.state = data["state"]
+                if "spec" in data:  # it was extended, and nothing else: its reason may be what it waits for
                     self.asked = _asked(data["spec"]["search"])
+                else:  # a move ends every wait
+                    self.reason, self.waiting = data["reason"], ""
             case "trial":
                 self.trials[data["id"]] = {**self.trials.get(data["id"], {}), **data}
                 self.progress = None  # trials only start once all is prepared

@@ -135,6 +135,29 @@ def test_on_a_terminal_a_sweep_says_why_it_waits(service: Any, state: str) -> No
     assert f"{state}, no trial" in _live(service, sweep)
 
 
+@pytest.mark.parametrize("moves", [("pausing", "paused", "queued", "starting"), ("failed", "queued", "starting")])
+def test_on_a_terminal_a_wait_ends_with_the_next_move(service: Any, moves: tuple[str, ...]) -> None:
+    """Whoever resumes or retries the sweep is not told what it waited for before."""
+    sweep = service.running()
+    service.store.add_wait(sweep.id, reason="no room", at=service.clock.now())
+    for state in moves:
+        service.store.move_sweep(sweep.id, SweepState(state), at=service.clock.now())
+    assert "starting, no trial" in _live(service, sweep)
+
+
+def test_on_a_terminal_an_extension_does_not_make_a_wait_last(service: Any) -> None:
+    """The sweep waits on, and then goes on."""
+    sweep = service.running()
+    service.store.add_wait(sweep.id, reason="no room", at=service.clock.now())
+    spec = {**sweep.spec, "search": {**sweep.spec["search"], "trials": 9}}
+    service.store.change_spec(sweep.id, spec, seen=sweep, at=service.clock.now())
+    waiting = _live(service, sweep)
+    assert "running (no room), no trial" in waiting
+    assert "0/9" in waiting
+    service.store.add_wait(sweep.id, reason="", at=service.clock.now())
+    assert "running, no trial" in _live(service, sweep)
+
+
 def _live(service: Any, sweep: Any) -> str:
     """The last picture of the live display."""
     shown = service.http.get(f"/v1/sweeps/{sweep.id}").json()

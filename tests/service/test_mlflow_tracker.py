@@ -156,6 +156,15 @@ def test_ends_are_shown_with_state_reason_and_value(lab: Lab) -> None:
     assert parent.info.end_time == round(lab.now.timestamp() * 1000)
 
 
+def test_what_a_sweep_waits_for_is_not_its_reason_in_mlflow(lab: Lab) -> None:
+    """Nobody would take it back there; that it is extended meanwhile changes nothing."""
+    lab.store.add_wait(lab.id, reason="no room", at=lab.at())
+    lab.store.change_spec(lab.id, lab.spec.to_dict(), seen=lab.store.sweep(lab.id), at=lab.at())
+    lab.show()
+    tags = lab.runs()[0].data.tags
+    assert (tags["sweepserve.state"], tags["sweepserve.reason"]) == ("running", "")
+
+
 def test_repeats_tell_what_their_point_came_to(tracking: Settings) -> None:
     """Each run has its seed; the first run of a point has mean, standard deviation and best of those that completed."""
     lab = Lab(tracking, "repeats", search={"trials": 2, "repeats": 3, "seed": 7})
