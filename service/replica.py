@@ -70,9 +70,9 @@ def create_replica(store: Store, *, settings: Settings, secret: str, workers: in
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     predictors: Predictors = app.state.models.predictors
-    preloading = asyncio.create_task(predictors.preload())
+    following = asyncio.create_task(predictors.follow())
     yield
-    preloading.cancel()
+    following.cancel()
     predictors.close()
 
 

@@ -152,12 +152,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     for loop in loops:
         loop.start()
     replicas: Replicas | None = app.state.replicas
-    preloading = None  # replicas see to that themselves
+    following = None  # replicas see to that themselves
     if replicas is None:
-        preloading = asyncio.create_task(predictors.preload())  # meanwhile everything else is answered
+        following = asyncio.create_task(predictors.follow())
     yield
-    if preloading is not None:
-        preloading.cancel()
+    if following is not None:
+        following.cancel()
     predictors.close()
     if replicas is not None:
         await replicas.close()

@@ -34,7 +34,7 @@ FRESH = 0.2
 PATIENCE = 1.0
 """Seconds for which a request waits for the store where a champion is known that can answer instead."""
 AGAIN = 5.0
-"""Seconds after which a model that is wanted, and could not be loaded, is tried again though nobody waits for it."""
+"""Seconds between looks at the champions where nobody asks, after which one that could not be loaded is tried again."""
 ENGINE = 10.0
 """Seconds for which a promotion waits for the version's engine; making one ready takes a few."""
 SWITCH = 20e-6
@@ -67,7 +67,8 @@ class Predictors:
     Args:
         store: knows the versions of each model.
         serving: how each model is served.
-        kept: so many loaded models stay in memory besides the pinned names' champions, those asked last.
+        kept: so many loaded models stay in memory, those asked last, besides the pinned names' champions and what is
+            made ready to take over from a version that does.
         fresh, patience, again: see `FRESH`, `PATIENCE` and `AGAIN`.
         workers: threads that run models; none: one a processor.
         now: seconds, of a clock that never goes back.
@@ -107,20 +108,22 @@ class Predictors:
         for threads in (self._threads, self._decoding, self._looking_up, self._loading, self._hurrying):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    async def preload(self) -> None:
-        """Loads the pinned models. What cannot be, because it is not there yet, say, is tried again until it is."""
-        missing, said = self.serving.pinned, dict[str, str]()
-        while missing:
-            for name in list(missing):
+    async def follow(self) -> None:
+        """Loads the pinned models, and has new champions made ready though nobody asks, until it is cancelled.
+
+        What cannot be loaded, because it is not there yet, say, is tried again.
+        """
+        said = dict[str, str]()
+        while True:
+            for name in dict.fromkeys([*self.serving.pinned, *(model.version.name for model in self.loaded())]):
                 try:
-                    await self.model(name)
-                    missing.remove(name)
+                    await self._follow(name)
+                    said.pop(name, None)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the others have their turn
                     if said.get(name) != str(error):
-                        logger.warning("the pinned model %s is not loaded yet: %s", name, error)
+                        logger.warning("the champion of %s is not loaded: %s", name, error)
                     said[name] = str(error)
-            if missing:
-                await asyncio.sleep(self._again)
+            await asyncio.sleep(self._again)
 
     def forget(self, name: str) -> None:
         """The store has another champion of this name, which answers from now on."""
@@ -159,15 +162,19 @@ class Predictors:
         Where none is asked for it is the champion, or, while that is not ready, the version that answered before.
         """
         found = await self.version(name, version, sweep)
-        key = (found.name, found.version)
-        if version is None and sweep is None:
-            last = self._answering.get(name, key)
-            if last != key and not self._is_ready(key) and self._is_ready(last):
-                self._get_ready(found)
-                found = self._loaded[last].result().version
-            else:
-                self._answering[name] = key
-        return await asyncio.shield(self._coming(found))
+        in_the_name = version is None and sweep is None
+        if in_the_name and (last := self._in_memory(self._answering.get(name))) and not self._is_ready(_key(found)):
+            self._get_ready(found)
+            for key in (_key(last.version), _key(found)):  # the engine that is awaited is made first
+                if key in self._loaded:
+                    self._loaded.move_to_end(key)
+            return last
+        coming = self._coming(found)
+        self._loaded.move_to_end(_key(found))
+        model = await asyncio.shield(coming)
+        if in_the_name:
+            self._take_over(found)
+        return model
 
     async def ready(self, name: str, version: int, *, within: float = ENGINE) -> None:
         """Has that version in memory, and by the engine that it stays with if there is one in time.
@@ -246,13 +253,31 @@ class Predictors:
             self._champions[name] = found, self._now() + self._fresh
         return found
 
+    async def _follow(self, name: str) -> None:
+        champion = await self._champion(name)
+        if self._in_memory(self._answering.get(name)) is not None:
+            self._get_ready(champion)
+        elif name in self.serving.pinned or _key(champion) in self._loaded:  # else it has made room
+            await asyncio.shield(self._coming(champion))
+            self._take_over(champion)
+
+    def _take_over(self, version: ModelVersion) -> None:
+        """From now on it answers in the name, unless it is the champion no longer; the one before makes room first."""
+        name, key = version.name, _key(version)
+        last = self._answering.get(name)
+        if last != key and self._champions.get(name, (None,))[0] == version:
+            self._answering[name] = key
+            if last is not None and last in self._loaded:
+                self._loaded.move_to_end(last, last=False)
+            self._make_room()
+
     def _coming(self, version: ModelVersion) -> asyncio.Future[LoadedModel]:
-        key = (version.name, version.version)
+        key = _key(version)
         coming = self._loaded.get(key)
         if coming is None:
             coming = self._loaded[key] = asyncio.ensure_future(self._load(version))
             coming.add_done_callback(lambda done: self._keep(key, done))
-        self._loaded.move_to_end(key)
+            self._loaded.move_to_end(key, last=False)  # nobody has asked it yet
         return coming
 
     async def _load(self, version: ModelVersion) -> LoadedModel:
@@ -264,33 +289,35 @@ class Predictors:
 
     def _get_ready(self, champion: ModelVersion) -> None:
         """Loads it while another version answers."""
-        key = (champion.name, champion.version)
+        key = _key(champion)
         tried, until = self._tried.get(champion.name, (None, 0.0))
-        if tried != key or self._now() >= until:
+        if key not in self._loaded and (tried != key or self._now() >= until):
             self._tried[champion.name] = key, self._now() + self._again
             self._coming(champion).add_done_callback(_warn)
 
     def _keep(self, key: Key, done: asyncio.Future[LoadedModel]) -> None:
-        """What could not be loaded is forgotten; what was asked longest ago makes room."""
+        """What could not be loaded is forgotten; what could has its engine made."""
         if done.cancelled() or done.exception() is not None:
             self._loaded.pop(key, None)
             return
-        old = [one for one in self._loaded if one != key and self._loaded[one].done() and not self._stays(one)]
-        for one in old[: max(0, len(old) + (not self._stays(key)) - self._kept)]:
-            del self._loaded[one]
+        self._make_room()
         if self._engines is None or self._engines.done():
             self._engines = asyncio.ensure_future(self._build_engines())
             self._engines.add_done_callback(_seen)
 
+    def _make_room(self) -> None:
+        """What was asked longest ago goes."""
+        while len(old := [key for key in self._loaded if self._in_memory(key) and not self._stays(key)]) > self._kept:
+            del self._loaded[old[0]]  # and what was to take over from it stays no longer
+
     def _stays(self, key: Key) -> bool:
-        """It is a pinned name's champion, or answers for it; each version may be, while nobody knows which is."""
+        """It is the champion, or answers, of a pinned name; or it is to take over from a version in memory."""
         name, version = key
-        if name not in self.serving.pinned:
-            return False
-        champions = {self._champions[name][0].version} if name in self._champions else set[int]()
-        if name in self._answering:
-            champions.add(self._answering[name][1])
-        return not champions or version in champions
+        known, last = self._champions.get(name), self._answering.get(name)
+        is_champion = known is not None and known[0].version == version
+        if name in self.serving.pinned:  # while nobody knows which is its champion, each version may be
+            return is_champion or last == key or (known is None and last is None)
+        return is_champion and last != key and last in self._loaded
 
     async def _build_engines(self) -> None:
         """One after the other, first for the model that was asked last. One that makes room meanwhile needs none."""
@@ -299,8 +326,8 @@ class Predictors:
             self._engine_came.set()
             self._engine_came = asyncio.Event()
 
-    def _in_memory(self, key: Key) -> LoadedModel | None:
-        coming = self._loaded.get(key)
+    def _in_memory(self, key: Key | None) -> LoadedModel | None:
+        coming = self._loaded.get(key) if key is not None else None
         if coming is None or not coming.done() or coming.cancelled() or coming.exception() is not None:
             return None
         return coming.result()
@@ -308,6 +335,10 @@ class Predictors:
     def _is_ready(self, key: Key) -> bool:
         model = self._in_memory(key)
         return model is not None and model.ready
+
+
+def _key(version: ModelVersion) -> Key:
+    return version.name, version.version
 
 
 async def _in(threads: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:

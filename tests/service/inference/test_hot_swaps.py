@@ -148,7 +148,8 @@ def test_of_a_pinned_model_only_the_champion_stays(service: Any) -> None:
     serving = ServingTable({"digits": Serving(engine="eager", pinned=True)}, EAGER)
 
     async def scene(predictors: Predictors) -> None:
-        await predictors.preload()
+        following = asyncio.create_task(predictors.follow())
+        await until(lambda: len(predictors.loaded("digits")) == 1)
         await answering(predictors, version=1)
         await answering(predictors, "other")
         await asyncio.sleep(0)
@@ -164,8 +165,9 @@ def test_of_a_pinned_model_only_the_champion_stays(service: Any) -> None:
             ("digits", 3),
             ("digits", 1),
         }
+        following.cancel()
 
-    run(scene, service.store, serving=serving, kept=1)
+    run(scene, service.store, serving=serving, kept=1, again=60.0)
 
 
 def test_engines_are_made_for_what_was_asked_last(service: Any, workshop: Workshop) -> None:
@@ -216,18 +218,127 @@ def test_pinned_models_are_loaded_once_they_are_there(service: Any, caplog: pyte
     service.model("there")
 
     async def scene(predictors: Predictors) -> None:
-        preloading = asyncio.create_task(predictors.preload())
+        following = asyncio.create_task(predictors.follow())
         await until(lambda: len(predictors.loaded("there")) == 1)
         with pytest.raises(Unavailable, match="version 1 of model 'broken' cannot be loaded: Error"):
             await predictors.model("broken")
         service.model("late")
         await until(lambda: len(predictors.loaded("late")) == 1)
-        assert not preloading.done()
         broken.write_text(text)
-        await preloading
-        assert len(predictors.loaded("broken")) == 1
+        await until(lambda: len(predictors.loaded("broken")) == 1)
+        following.cancel()
 
     with caplog.at_level(logging.WARNING):
         run(scene, service.store, serving=ServingTable(pinned, EAGER), again=0.0)
-    assert caplog.text.count("the pinned model broken is not loaded yet") == 1
-    assert caplog.text.count("the pinned model late is not loaded yet") == 1
+    assert caplog.text.count("the champion of broken is not loaded") == 1
+    assert caplog.text.count("the champion of late is not loaded") == 1
+
+
+def test_a_new_champion_is_made_ready_though_nobody_asks(service: Any, workshop: Workshop) -> None:
+    """Where the version before is in memory or pinned: the first who asks again is answered by the new one."""
+    workshop.open.set()
+    for name in ("digits", "pinned"):
+        service.model(name, seed=1)
+    serving = ServingTable({"pinned": Serving(pinned=True)}, Serving())
+
+    async def scene(predictors: Predictors) -> None:
+        await answering(predictors)
+        following = asyncio.create_task(predictors.follow())
+        await until(lambda: len(predictors.loaded("pinned")) == 1)
+        for name in ("digits", "pinned"):
+            service.model(name, seed=2)
+        await until(lambda: {"digits/2", "pinned/2"} <= set(workshop.began))
+        await until(lambda: all(model.ready for model in predictors.loaded()))
+        assert [await answering(predictors, name) for name in ("digits", "pinned")] == [2, 2]
+        following.cancel()
+
+    run(scene, service.store, serving=serving, again=0.0)
+
+
+def test_looking_at_champions_is_not_asking(service: Any) -> None:
+    """What made room stays away; what is made ready has the place of the version that it takes over from."""
+    for name in "aabcd":
+        service.model(name)
+
+    async def scene(predictors: Predictors) -> None:
+        def in_memory() -> set[str]:
+            return {f"{model.version.name}/{model.version.version}" for model in predictors.loaded()}
+
+        following = asyncio.create_task(predictors.follow())
+        for name in "abcd":
+            await answering(predictors, name)
+        await answering(predictors, "a", version=1)
+        service.model("c")
+        await until(lambda: "c/2" in in_memory())
+        assert in_memory() == {"a/1", "c/1", "c/2", "d/1"}
+        await answering(predictors, "b")
+        assert in_memory() == {"a/1", "b/1", "d/1"}
+        following.cancel()
+
+    run(scene, service.store, serving=ServingTable({}, EAGER), kept=3, again=0.0)
+
+
+def test_a_new_champion_is_made_ready_while_models_make_room(service: Any, workshop: Workshop) -> None:
+    """It takes nobody's place, and nobody its own; once it answers, the version before makes room first."""
+    for name in ("digits", "other", "third"):
+        service.model(name)
+
+    async def scene(predictors: Predictors) -> None:
+        await answering(predictors)
+        service.model(seed=2)
+        assert await answering(predictors) == 1
+        await until(lambda: len(predictors.loaded("digits")) == 2)
+        for name in ("other", "third", "other", "third"):
+            await answering(predictors, name)
+            assert await answering(predictors) == 1
+        workshop.open.set()
+        await until(lambda: len(predictors.loaded()) == 3 and all(model.ready for model in predictors.loaded()))
+        assert await answering(predictors) == 2
+        assert {(one.version.name, one.version.version) for one in predictors.loaded()} == {("digits", 2), ("third", 1)}
+
+    run(scene, service.store, kept=2)
+
+
+def test_a_version_without_engine_answers_on_for_a_broken_champion(service: Any, workshop: Workshop) -> None:
+    """That it is in memory is enough."""
+    service.model(seed=1)
+
+    async def scene(predictors: Predictors) -> None:
+        await answering(predictors)
+        (Path(service.model(seed=2).path) / "model.json").unlink()
+        for _ in range(3):
+            assert await answering(predictors) == 1
+            await until(lambda: len(predictors._loaded) == 1)
+
+    run(scene, service.store)
+
+
+def test_a_request_from_before_a_promotion_does_not_undo_it(service: Any, workshop: Workshop) -> None:
+    """It may be answered by the version before; who asks after it is not, whichever has an engine."""
+    service.model(seed=1)
+
+    async def scene(predictors: Predictors) -> None:
+        first = await predictors.model("digits")
+        workshop.open.set()
+        await until(lambda: first.ready)
+        workshop.open.clear()
+        asked, may, champion = threading.Event(), threading.Event(), service.store.champion
+
+        def slow(name: str) -> Any:
+            found = champion(name)
+            asked.set()
+            assert may.wait(20)
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(service.store, "champion", slow)
+            before = asyncio.create_task(answering(predictors))
+            await until(asked.is_set)
+        service.model(seed=2)
+        await predictors.ready("digits", 2, within=0.0)
+        predictors.forget("digits")
+        may.set()
+        assert await before == 1
+        assert await answering(predictors) == 2
+
+    run(scene, service.store)

@@ -103,8 +103,10 @@ def test_only_so_many_models_stay_in_memory(service: Any) -> None:
         service.model(name)
 
     async def scene(predictors: Predictors) -> None:
-        await predictors.preload()
-        assert [model.version.name for model in predictors.loaded()] == ["pinned"]
+        following = asyncio.create_task(predictors.follow())
+        while [model.version.name for model in predictors.loaded()] != ["pinned"]:
+            await asyncio.sleep(0.001)
+        following.cancel()
         for name in ("a", "b"):
             await ask(predictors, name)
             await asyncio.sleep(0)
