@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,15 +215,21 @@ def test_a_dataset_that_is_being_made_is_not_removed(run: Run, tmp_path: Path) -
 @pytest.mark.slow
 def test_an_interrupted_dataset_stays_and_goes_on(run: Run, tmp_path: Path) -> None:
     """Ctrl-C ends the command within the blocks in hand; they are there when it is given again."""
-    arguments = ["make", "cabc", "train=2000", "validation=1", "test=1", "image_size=32"]
+    arguments = ["make", "pathfinder", "path_length=14", "train=6000", "validation=1", "test=1", "image_size=32"]
     environment = {**os.environ, "SWEEPSERVE_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "service", "data", *arguments]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # what a shell ignores, its children do, too
+    )
     try:
         assert process.stderr is not None
-        assert process.stderr.readline() == "cabc: 0 of 2002 images\n"
-        made = int(process.stderr.readline().removeprefix("cabc: ").split()[0])
-        assert 0 < made < 2002
+        assert process.stderr.readline() == "pathfinder: 0 of 6002 images\n"
+        made = int(process.stderr.readline().removeprefix("pathfinder: ").split()[0])
+        assert 0 < made < 6002
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=60)
     finally:
