@@ -181,16 +181,21 @@ def verdict(found: Mapping[str, Any]) -> dict[str, Any]:
 def flip(port: int, request: bytes, expected: Sequence[float], flips: int) -> dict[str, Any]:
     """Changes the champion again and again while 32 clients ask."""
 
+    async def promote(version: int) -> bool:
+        body = json.dumps({"version": version}).encode()
+        head = f"POST /v1/models/{NAME}/promote HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        connection = await connect(port)
+        status, _ = await connection.ask(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        connection.transport.close()
+        return bool(status == 200)
+
     async def run() -> tuple[Outcome, int]:
+        await promote(2)  # a first promotion waits for the version's engine; with both there, each takes effect at once
+        await asyncio.to_thread(engine, port)
         asking = asyncio.create_task(load(port, request, clients=32, seconds=flips * 0.05, keep=True))
         done = 0
         for number in range(flips):
-            body = json.dumps({"version": 2 - number % 2}).encode()
-            head = f"POST /v1/models/{NAME}/promote HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-            connection = await connect(port)
-            status, _ = await connection.ask(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-            connection.transport.close()
-            done += status == 200
+            done += await promote(1 + number % 2)
             await asyncio.sleep(0.04)
         return await asking, done
 
