@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from service.adapters import memory_queue
 from service.adapters.memory_census import census
+from service.adapters.memory_claims import MemoryClaims
 from service.adapters.memory_measurements import MemoryMeasurements
 from service.adapters.memory_models import MemoryModels
 from service.adapters.through_json import through_json
@@ -43,7 +44,7 @@ class MemoryStore:
         self._measurements = MemoryMeasurements()
         self._events: dict[str, list[Event]] = {}
         self._models = MemoryModels()
-        self._claims: dict[str, Claim] = {}
+        self._claims = MemoryClaims()
         self._leases: dict[str, Lease] = {}
 
     def add_sweep(self, sweep: Sweep) -> None:
@@ -59,13 +60,11 @@ class MemoryStore:
 
     def claim(self, claim: Claim, *, expired_before: datetime) -> Claim:
         with self._lock:
-            self._claims = {key: one for key, one in self._claims.items() if one.at >= expired_before}
-            return self._claims.setdefault(claim.key, claim)
+            return self._claims.claim(claim, expired_before=expired_before)
 
     def claimed(self, key: str, *, since: datetime) -> Claim | None:
         with self._lock:
-            found = self._claims.get(key)
-            return found if found is not None and found.at >= since else None
+            return self._claims.claimed(key, since=since)
 
     def sweep(self, sweep_id: str) -> Sweep:
         with self._lock:
@@ -129,7 +128,7 @@ class MemoryStore:
             gone = {trial.id for trial in self.trials(sweep_id)}
             self._trials = {key: one for key, one in self._trials.items() if key not in gone}
             self._measurements.forget(gone)
-            self._claims = {key: one for key, one in self._claims.items() if one.sweep_id != sweep_id}
+            self._claims.forget(sweep_id)
             del self._sweeps[sweep_id], self._events[sweep_id]
             for promotion in self._models.forget(sweep_id):
                 self._tell(promotion)

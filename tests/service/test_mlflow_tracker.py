@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import mlflow
@@ -16,10 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-import trainables
 from service.adapters.mlflow_analyses import log_analysis
 from service.adapters.mlflow_connection import HABITS
-from service.adapters.mlflow_package import REQUIREMENTS
 from service.adapters.mlflow_tracker import MlflowTracker
 from service.domain import Exploit, SweepState, TrialState
 from service.errors import NotFound, Unavailable
@@ -380,23 +376,6 @@ def test_no_pickle_is_logged(logged: Path) -> None:
     suffixes = {file.suffix for file in files if file.name not in ("MLmodel", "registered_model_meta")}
     assert suffixes == {".py", ".txt", ".json", ".yaml", ".safetensors"}
     assert not [file for file in files if file.read_bytes()[:1] == b"\x80"]  # how a pickle begins
-
-
-def test_requirements_are_what_the_code_imports() -> None:
-    """The logged model asks pip for every package that a model needs of `trainables`, and for no other."""
-    root = Path(trainables.__file__).parent
-    imported = {"mlflow"}
-    for file in root.rglob("*.py"):
-        if file.name != "trainable.py" and file.parent.name != "analysis":
-            for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.Import):
-                    imported |= {alias.name.split(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module:
-                    imported.add(node.module.split(".")[0])
-    distributions = packages_distributions()
-    third_party = [set(distributions[name]) for name in imported - {"trainables"} if name in distributions]
-    assert [names for names in third_party if not names & set(REQUIREMENTS)] == []
-    assert set(REQUIREMENTS) <= set().union(*third_party)
 
 
 def test_the_url_is_that_of_the_parent_run(lab: Lab) -> None:

@@ -53,6 +53,12 @@ class Workshop:
         assert self.open.wait(20)
         model.ready = True
 
+    async def make(self, model: LoadedModel) -> None:
+        """This one's engine, and no other's after it."""
+        self.open.set()
+        await until(lambda: model.ready)
+        self.open.clear()
+
 
 @pytest.fixture(name="workshop")
 def _workshop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
@@ -73,10 +79,7 @@ def test_until_a_new_champion_is_ready_the_one_before_answers(service: Any, work
     service.model(seed=1)
 
     async def scene(predictors: Predictors) -> None:
-        first = await predictors.model("digits")
-        workshop.open.set()
-        await until(lambda: first.ready)
-        workshop.open.clear()
+        await workshop.make(await predictors.model("digits"))
         second = service.model(seed=2)
         assert await answering(predictors) == 1
         await until(lambda: "digits/2" in workshop.began)
@@ -95,10 +98,7 @@ def test_a_promotion_waits_for_the_engine_but_not_for_ever(service: Any, worksho
     service.model(seed=1)
 
     async def scene(predictors: Predictors) -> None:
-        first = await predictors.model("digits")
-        workshop.open.set()
-        await until(lambda: first.ready)
-        workshop.open.clear()
+        await workshop.make(await predictors.model("digits"))
         service.model(seed=2)
         assert await answering(predictors) == 1
         await predictors.ready("digits", 2, within=0.0)
@@ -318,10 +318,7 @@ def test_a_request_from_before_a_promotion_does_not_undo_it(service: Any, worksh
     service.model(seed=1)
 
     async def scene(predictors: Predictors) -> None:
-        first = await predictors.model("digits")
-        workshop.open.set()
-        await until(lambda: first.ready)
-        workshop.open.clear()
+        await workshop.make(await predictors.model("digits"))
         asked, may, champion = threading.Event(), threading.Event(), service.store.champion
 
         def slow(name: str) -> Any:
