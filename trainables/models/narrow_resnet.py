@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trainables.config import setting, shown
 from trainables.family import FamilyConfig
+from trainables.subsampling import subsampled
 
 BLOCKS_A_STAGE = 2
 MOST_CHANNELS = (
@@ -111,7 +112,6 @@ class Block(nn.Module):
         """`[n, before, h, w]` to `[n, channels, h / stride, w / stride]`."""
         after: Tensor = self.body(x)
         if self.residual:
-            # Leaving pixels out before the projection is its stride, without the fault in `trainables.convolutions`.
             # In place, as is the ReLU: neither's input is needed on the way back.
-            after += self.shortcut(x[:, :, :: self.stride, :: self.stride])
+            after += self.shortcut(subsampled(x, self.stride))
         return after.relu_()

@@ -19,6 +19,7 @@ from torch.nn import functional
 from trainables.config import setting
 from trainables.family import FamilyConfig, TrainingLoss
 from trainables.pull import Pull
+from trainables.subsampling import subsampled
 from trainables.tasks import Task
 from trainables.train_config import TrainConfig
 
@@ -331,7 +332,7 @@ class Block(nn.Module):
         """What comes in; in a padding block every second row and column of it, and channels of zeros."""
         if self.stride == 1:
             return x
-        return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.added))
+        return functional.pad(subsampled(x, self.stride), (0, 0, 0, 0, 0, self.added))
 
 
 def death_rates(blocks: int, last: float) -> list[float]:

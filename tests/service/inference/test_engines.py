@@ -45,7 +45,7 @@ class Fake:
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
-@pytest.mark.parametrize("family", ["contour_rnn", "narrow_resnet", "spatial_rnn"])
+@pytest.mark.parametrize("family", ["contour_rnn", "narrow_resnet", "shared_resnet", "spatial_rnn"])
 def test_an_engine_gives_the_numbers_of_eager_pytorch(name: Any, family: str, tmp_path: Path) -> None:
     """Of any number of images, to 1e-5 of the answers, and the image beside it makes no difference."""
     model = _saved(tmp_path / "model", family)
@@ -198,6 +198,7 @@ def _saved(folder: Path, family: str, **changes: Any) -> SavedModel:
     small: dict[str, dict[str, Any]] = {
         "contour_rnn": {"channels": 4, "kernel": 5, "steps": 3},
         "narrow_resnet": {"channels": [4, 4, 8, 8]},
+        "shared_resnet": {"blocks": [1, 1, 1], "channels": [4, 8, 16]},
         "spatial_rnn": {"network": "cnn", "hidden_size": 4},
     }
     config = FAMILIES[family].from_dict({**small[family], **changes})
