@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.adapters.sql_store import SqlStore
 from service.api.forwarding import SECRET
+from service.api.observing import NO_TELEMETRY
 from service.api.parts import ModelParts
 from service.api.problems import handle_errors, service_problem
 from service.api.routes import answers, inference
@@ -54,7 +55,7 @@ def create_replica(store: Store, *, settings: Settings, secret: str, workers: in
         secret: whoever does not show it is answered 401; empty: everybody is welcome.
         workers: threads that run models.
     """
-    app = FastAPI(openapi_url=None, lifespan=_lifespan, default_response_class=StrictJSON)
+    app = FastAPI(openapi_url=None, lifespan=_lifespan, default_response_class=StrictJSON, telemetry=NO_TELEMETRY)
     predictors = Predictors(store, serving=serving_table(settings.serving), workers=workers)
     app.state.replicas = None
     app.state.models = ModelParts(store=store, settings=settings, predictors=predictors)

@@ -21,7 +21,8 @@ def child_of(traceparent: str) -> str:
     """A new span of the trace that this header tells; of a new trace where it tells none."""
     form = _FORM.fullmatch(traceparent)
     if form is None or not _is_legal(*form.groups()):
-        return f"00-{_digits(32)}-{_digits(16)}-01"
+        digits = _digits(48)
+        return f"00-{digits[:32]}-{digits[32:]}-01"
     return f"00-{form[2]}-{_digits(16)}-{form[4]}"
 
 

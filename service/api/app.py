@@ -22,7 +22,7 @@ from service.api.forwarding import Replicas
 from service.api.guard import Guard
 from service.api.known_hosts import KnownHosts
 from service.api.metrics import Requests, State
-from service.api.observing import Observing
+from service.api.observing import NO_TELEMETRY, Observing
 from service.api.openapi import openapi
 from service.api.parts import ModelParts, Parts
 from service.api.problems import handle_errors
@@ -98,6 +98,7 @@ def create_app(
         default_response_class=StrictJSON,
         generate_unique_id_function=_operation_id,
         redoc_url=None,
+        telemetry=NO_TELEMETRY,
     )
     app.state.parts = Parts(
         store=store,

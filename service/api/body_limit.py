@@ -6,6 +6,7 @@ from typing import final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.headers import header
 from service.api.problems import problem
 from service.errors import TooLarge
 
@@ -30,8 +31,8 @@ class BodyLimit:
             return
         key = scope.get("state", {}).get("key")
         limit = (key.max_body_bytes if key is not None else None) or self._max_bytes
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > limit:
+        length = header(scope, b"content-length")
+        if length.isdecimal() and int(length) > limit:
             await self._refuse(limit, scope, receive, send)
             return
         read, over, started = 0, False, False

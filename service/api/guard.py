@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import final
 
 import anyio.to_thread
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access import Access, Key, is_valid, key_id
+from service.api.headers import header
 from service.api.problems import service_problem
 from service.api.scopes import scopes_for
 from service.api.token_buckets import TokenBuckets
@@ -55,7 +55,7 @@ class Guard:
         needed = scopes_for(scope["method"], scope["path"])
         if needed is None:
             return None
-        kind, _, text = Headers(scope=scope).get("authorization", "").partition(" ")
+        kind, _, text = header(scope, b"authorization").partition(" ")
         if kind.lower() != "bearer":  # another kind is for a proxy before us
             if self._keys_required:
                 raise Unauthorized("need an API key, as Authorization: Bearer KEY (SWEEPSERVE_API_KEY for sweepserve)")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import final
+from typing import Final, final
 
-from starlette.datastructures import Headers, MutableHeaders
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import trace
+from service.api.headers import header
 from service.api.metrics import Requests
 
+NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own, by OpenTelemetry: it would log errors with all that they say, and asks at each request who listens."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ class Observing:
             await self._app(scope, receive, send)
             return
         began, status = time.perf_counter(), 500
-        traceparent = trace.child_of(Headers(scope=scope).get("traceparent", ""))
+        traceparent = trace.child_of(header(scope, b"traceparent"))
         trace_id = trace.trace_id(traceparent)
         scope.setdefault("state", {})["trace_id"] = trace_id
 
@@ -41,7 +44,7 @@ class Observing:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = trace_id
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", trace_id.encode())]
             await send(message)
 
         with trace.following(traceparent):

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import logs, trace
@@ -133,6 +136,16 @@ def test_a_request_without_a_trace_gets_one(service: Any) -> None:
     ids = [service.http.get(path).headers["x-request-id"] for path in ("/healthz", "/healthz", "/v1/absent")]
     assert len(set(ids)) == 3
     assert {len(one) for one in ids} == {32}
+
+
+def test_requests_are_nobody_elses(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a library has set up OpenTelemetry in this process, FastAPI does not hand it what was asked."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
+    make_service().http.get("/v1/sweeps")
+    assert not spans.get_finished_spans()
 
 
 def test_what_is_logged_in_a_request_has_its_trace(make_service: Make, caplog: pytest.LogCaptureFixture) -> None:
