@@ -58,7 +58,7 @@ def serve_all(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
                 found[server] = asked[server].engine()
             except (AssertionError, TimeoutError, OSError) as error:
                 found[server] = {"did not serve": str(error)}
-        found["engine_alone_images_a_second"] = alone(models[0])
+        found["engine_alone"] = alone(models[0])
         for clients in arguments.clients:
             if str(clients) != COMPARED:
                 for server, one in asked.items():

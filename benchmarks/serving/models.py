@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 
 from service.inference.engine import Eager, choose
 from service.inference.serving_config import Serving
+from trainables.cost import survey
 from trainables.data.dataset import Dataset, Split
 from trainables.data.digits import Digits
 from trainables.families import FAMILIES
@@ -30,6 +31,9 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
     "spatial-rnn-28": ("spatial_rnn", {"network": "cnn"}, 28),
 }
 """Family, its settings, side of the images. The last two are recurrent: one is all arithmetic, one has little of it."""
+
+SIDE = 1024
+"""Of the matrices, whose products are compared with."""
 
 
 def make_model(folder: Path, name: str, *, seed: int = 0) -> None:
@@ -56,23 +60,41 @@ def bare_call(model: SavedModel) -> float:
     return round(1000 * statistics.median(seconds), 3)
 
 
-def alone(model: SavedModel, *, seconds: float = 2.0) -> float:
-    """Images a second of the engine that the service takes, a thread a processor, without any server: the bound."""
+def alone(model: SavedModel, *, seconds: float = 2.0) -> dict[str, float]:
+    """What bounds the service: the engine that it takes, a thread a processor, without any server.
+
+    And what bounds the engine: products of large float32 matrices, which are as fast as this processor multiplies and
+    adds. Only an engine that has less to multiply, as by Winograd's convolutions, can be faster than these.
+    """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(1)
     engine = choose(model, Serving(), Eager(model)).engine
-    torch.set_num_threads(threads_before)
     images = np.zeros((8, *model.preprocessing.input_shape), np.uint8)
+    runs = _runs_a_second(lambda: engine.run(images), seconds)
+    left, right = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
+    products = _runs_a_second(lambda: left @ right, seconds / 2)
+    torch.set_num_threads(threads_before)
+    multiply_adds = survey(model.module, model.preprocessing.input_shape).multiply_adds
+    return {
+        "images_a_second": round(runs * len(images), 1),
+        "gflops": round(2 * multiply_adds * runs * len(images) / 1e9, 1),
+        "gflops_of_matrix_products": round(2 * SIDE**3 * products / 1e9, 1),
+    }
+
+
+def _runs_a_second(run: Callable[[], object], seconds: float) -> float:
+    """Of a thread a processor together."""
+    run()
     ends = time.perf_counter() + seconds
 
-    def run() -> int:
-        count = 0
+    def count() -> int:
+        done = 0
         while time.perf_counter() < ends:
-            engine.run(images)
-            count += len(images)
-        return count
+            run()
+            done += 1
+        return done
 
     processors = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(processors) as threads:
-        counts = [threads.submit(run) for _ in range(processors)]
-    return round(sum(count.result() for count in counts) / seconds, 1)
+        counts = [threads.submit(count) for _ in range(processors)]
+    return sum(one.result() for one in counts) / seconds
