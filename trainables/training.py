@@ -115,11 +115,13 @@ class Training:
             return f"diverged: {self._divergence}"
         if self._broken_loss is not None:
             return f"diverged: {self._broken_loss} is {self.metrics[self._broken_loss]} at step {self.step}"
-        if train.patience is not None and self.step - (self.best_step or 0) >= train.patience:
+        if self.step >= self.budget.steps:
+            return "max_epochs reached" if train.max_iterations is None else "max_iterations reached"
+        done = self.kept != self.config.model  # the best step is then the last one
+        if train.patience is not None and (done or self.step - (self.best_step or 0) >= train.patience):
             steps = "epochs" if train.validate_every is None else "steps"
             return f"no better {self.monitor} for {train.patience} {steps}"
-        limit = "max_epochs" if train.max_iterations is None else "max_iterations"
-        return f"{limit} reached" if self.step >= self.budget.steps else None
+        return None
 
     def advance(self) -> dict[str, float]:
         """Trains one step, validates in float32 and keeps the weights if they are the best so far.

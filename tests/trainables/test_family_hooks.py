@@ -104,6 +104,19 @@ def test_a_finished_model_is_measured_kept_and_saved_as_what_it_became(
     assert all(torch.equal(value, training.best_weights[name]) for name, value in again.best_weights.items())
 
 
+def test_patience_ends_a_training_whose_model_is_finished(make: Callable[..., Training], tmp_path: Path) -> None:
+    """It stays ended, continued from its checkpoint too, though the best step is now the last; the model loads."""
+    settings = {"learning_rate": 1e-30, "optimizer": "sgd", "patience": 2, "max_epochs": 9}
+    training, again = make(**settings), make(**settings)
+    while training.finished is None:
+        training.advance()
+    assert (training.step, training.best_step) == (3, 3)
+    path = checkpoint.write(tmp_path, training)
+    again.restore(checkpoint.read(path))
+    assert training.finished == again.finished == "no better validation/accuracy for 2 epochs"
+    assert load_model(path / checkpoint.MODEL).config == again.kept == Pulled(bias=False)
+
+
 def test_a_diverged_training_is_not_finished(make: Callable[..., Training]) -> None:
     """There is nothing to make a smaller model of; the best step's weights stay."""
     training = make(max_epochs=3, learning_rate=1e-3, optimizer="sgd")
