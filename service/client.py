@@ -147,7 +147,7 @@ class Client:
         return self._pages("curves", _path("sweeps", sweep_id, "curves"), query)
 
     def measurements(self, sweep_id: str, *, trial: str | None = None) -> list[Json]:
-        """What its trials reported after each epoch."""
+        """What its trials reported after each step (by default an epoch)."""
         return self._pages("measurements", _path("sweeps", sweep_id, "measurements"), _given(trial=trial))
 
     def events(self, sweep_id: str, *, after: int = 0) -> list[Json]:

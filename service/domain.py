@@ -272,7 +272,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What one trial reported at one step (an epoch, counted from 1)."""
+    """What one trial reported at one step (by default an epoch; counted from 1)."""
 
     trial_id: str
     step: int
@@ -293,9 +293,10 @@ class Event:
     at: datetime
     kind: EventKind
     data: Mapping[str, Any]
-    """By kind: `sweep` {state, reason}; `trial` the whole trial by `as_data`; `measurement` {trial_id, step, metrics};
-    `model` the new champion by `as_data`, with the number of its `promotion`; `progress` {what, done, total};
-    `wait` {reason}, why no trial begins, empty where they begin again; `exploit` the exploit by `as_data`."""
+    """By kind: `sweep` {state, reason}, of an extension also {spec}, as it is from now on; `trial` the whole trial by
+    `as_data`; `measurement` {trial_id, step, metrics}; `model` the new champion by `as_data`, with the number of its
+    `promotion`; `progress` {what, done, total}; `wait` {reason}, why no trial begins, empty where they begin again;
+    `exploit` the exploit by `as_data`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

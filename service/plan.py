@@ -86,7 +86,7 @@ class Stop(Config):
         help="of asha, hyperband: one in so many trials goes on at each look; then after so many times the steps",
     )
     patience: int | None = setting(
-        None, at_least=1, help="epochs without a better value before a trial ends; null: never"
+        None, at_least=1, help="steps (by default epochs) without a better value before a trial ends; null: never"
     )
     time_budget: str | None = setting(
         None, help="time after which the sweep ends, as 2h, 90m, 45s or 1h30m; null: none"

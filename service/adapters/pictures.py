@@ -104,7 +104,7 @@ def _learning_curves(spec: SweepSpec, trials: Sequence[Trial], measurements: Seq
         handles.append(Line2D([], [], color=BEST, linewidth=2, label=f"best: trial {best.number}"))
     axes.autoscale_view()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="epoch", ylabel=spec.objective.metric)
+    axes.set(xlabel="step", ylabel=spec.objective.metric)
     axes.grid(alpha=0.3)
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
     return figure

@@ -78,7 +78,7 @@ def population_figure(name: str, space: SearchSpace, trials: Sequence[Trial], be
         axes.set(ylabel=setting.replace(".", ".\n", 1))
         axes.autoscale_view(scaley=False)
         axes.grid(alpha=0.3)
-    panels[-1].set(xlabel="epoch")
+    panels[-1].set(xlabel="step")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = [
         Line2D([], [], color=OTHERS, label="trials"),

@@ -59,7 +59,7 @@ class Error(BaseModel):
     """One thing wrong with a request."""
 
     pointer: str
-    """JSON pointer (RFC 6901) into the body; what is not in the body starts with `/query` or `/path`."""
+    """JSON pointer (RFC 6901) into the body; what is not in the body starts with `/query`, `/path` or `/header`."""
     detail: str
 
 

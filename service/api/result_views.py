@@ -69,7 +69,7 @@ class Curve(View):
     """Of the trial."""
     state: TrialState
     steps: list[int]
-    """Epochs, counted from 1, in order."""
+    """Steps (by default epochs), counted from 1, in order."""
     values: Mapping[str, list[Number | None]]
     """By metric, one a step; null: it was not reported there."""
 

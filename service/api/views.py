@@ -72,7 +72,7 @@ class TrialView(View):
     values: tuple[Number, ...] | None
     """One an objective, in the spec's order, measured with the weights that were kept."""
     step: int
-    """Epochs done."""
+    """Steps (by default epochs) done."""
     weights: Literal["none", "kept", "removed"]
     """kept: others can start from it, and it can be analyzed. removed: the sweep needed it no more
     (`resources.keep_best`). none: it has written none yet."""
@@ -155,11 +155,11 @@ class Trials(Page):
 
 
 class MeasurementView(View):
-    """What a trial reported after an epoch."""
+    """What a trial reported after a step (by default an epoch)."""
 
     trial_id: str
     step: int
-    """The epoch, counted from 1."""
+    """Counted from 1."""
     at: datetime
     metrics: Mapping[str, Number]
     """By name, `validation/accuracy`."""
@@ -179,9 +179,10 @@ class EventView(View):
     at: datetime
     kind: EventKind
     data: Data
-    """By kind. sweep: `state`, `reason`. trial: the trial. measurement: `trial_id`, `step`, `metrics`.
-    model: the version. progress: `what`, `done`, `total`. wait: `reason`, why no trial
-    begins; empty where they do again. exploit: `trial_id`, `step`, `source`, `before`, `point`, `checkpoint`."""
+    """By kind. sweep: `state`, `reason`; of an extension also `spec`, as it is from now on. trial: the trial.
+    measurement: `trial_id`, `step`, `metrics`. model: the version. progress: `what`, `done`, `total`. wait: `reason`,
+    why no trial begins; empty where they do again. exploit: `trial_id`, `step`, `source`, `before`, `point`,
+    `checkpoint`."""
 
 
 class Events(View):
@@ -288,6 +289,7 @@ class Predictions(View):
     predictions: list[dict[str, Any]]
     """Of a classifier: `class` and `probabilities` by class. Of a segmenter: `mask`, its `share` of the image and what
     it `covers`; a mask is run lengths, `counts` along the rows of its `size`, ground first, or a PNG in base64.
+    Of a pose model: the camera's `position` x, y, z in metres and its `orientation`, a unit quaternion w, x, y, z.
     `evolution`, if asked for: the answers after step 1, 2, ...; the last is the answer itself."""
 
 

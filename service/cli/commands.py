@@ -119,7 +119,7 @@ def curves(
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Shows what a sweep's trials reported after each epoch, a line each."""
+    """Shows what a sweep's trials reported after each step (by default an epoch), a line each."""
     with connect(url) as client:
         found = client.curves(sweep_id, metrics=metric or (), trials=trial or (), states=state or (), points=points)
     show_answer(found, tables.curves(found), as_json=as_json)

@@ -40,7 +40,7 @@ def sweeps(found: Iterable[Json]) -> Table:
 def trials(found: Sequence[Json], *, objective: str) -> Table:
     """Trials, a line each."""
     copied = any(trial.get("exploits") for trial in found)
-    made = table("trial", "state", "epochs", objective, "point", *(["went on from"] if copied else []))
+    made = table("trial", "state", "steps", objective, "point", *(["went on from"] if copied else []))
     for trial in found:
         made.add_row(
             trial["id"],
@@ -59,7 +59,7 @@ def leaderboard(found: Sequence[Json], spec: Json) -> Table:
     place = "front" if len(metrics) > 1 else "rank"
     removed = any(trial["weights"] == "removed" for result in found for trial in result["trials"])
     more = [*(["mean", "sd", "best", "of"] if repeated else []), *(["weights"] if removed else [])]
-    made = table(place, "trial", "epochs", *metrics, *more, "point")
+    made = table(place, "trial", "steps", *metrics, *more, "point")
     for rank, result in enumerate(found, 1):
         trials, deviation = result["trials"], result["standard_deviation"]
         spread = [result["mean"][0], deviation[0] if deviation else None, result["best"][0], len(trials)]
@@ -77,7 +77,7 @@ def leaderboard(found: Sequence[Json], spec: Json) -> Table:
 
 def curves(found: Sequence[Json]) -> Table:
     """Learning curves, a line each, those of a metric on one scale; then its least, its most and its last number."""
-    made = table("trial", "state", "epochs", "metric", "curve", "least", "most", "last")
+    made = table("trial", "state", "steps", "metric", "curve", "least", "most", "last")
     made.columns[4].no_wrap = True
     scales: dict[str, list[float]] = {}
     for one in found:
@@ -88,8 +88,8 @@ def curves(found: Sequence[Json]) -> Table:
             numbers, all_numbers = measured(values), scales[metric]
             line = sparkline(values, low=min(all_numbers, default=0.0), high=max(all_numbers, default=0.0))
             ends = (min(numbers, default=None), max(numbers, default=None), values[-1] if values else None)
-            epochs = str(one["steps"][-1]) if one["steps"] else "0"
-            made.add_row(one["trial_id"], styled(one["state"]), epochs, escape(metric), line, *map(number, ends))
+            steps = str(one["steps"][-1]) if one["steps"] else "0"
+            made.add_row(one["trial_id"], styled(one["state"]), steps, escape(metric), line, *map(number, ends))
     return made
 
 

@@ -94,10 +94,10 @@ def line(watched: Watched, event: Json) -> str | None:
             return f"trial {data['number']} {data['state']} ({watched.done} of {watched.asked}){value}{reason}"
         case "measurement":
             trial = watched.trials[data["trial_id"]]
-            return f"trial {trial['number']} epoch {data['step']}: {watched.metric} {number(trial['latest'])}"
+            return f"trial {trial['number']} step {data['step']}: {watched.metric} {number(trial['latest'])}"
         case "exploit":
             trial, source = watched.trials[data["trial_id"]], watched.trials[data["source"]]
-            where = f"trial {trial['number']} epoch {data['step']}"
+            where = f"trial {trial['number']} step {data['step']}"
             return f"{where}: goes on from trial {source['number']} with {point(data['point'])}"
         case "model":
             return f"model {data['name']} version {data['version']}: {watched.metric} {number(data['value'])}"
@@ -157,7 +157,7 @@ class _Bars:
         )
 
     def _newest(self) -> RenderableType:
-        made = tables.table("trial", "state", "epoch", self._watched.metric, "point")
+        made = tables.table("trial", "state", "step", self._watched.metric, "point")
         best = self._watched.best
         for trial in sorted(self._watched.trials.values(), key=lambda trial: -trial["number"])[:SHOWN]:
             value = trial["values"][0] if trial["values"] else trial.get("latest")

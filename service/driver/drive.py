@@ -35,7 +35,7 @@ T = TypeVar("T")
 POLL_SECONDS = 1.0
 """Between two looks at whether the sweep shall stop."""
 GRACE_SECONDS = 2.0
-"""What a stopped sweep's workers get to end by themselves, so that an epoch that is nearly done is kept."""
+"""What a stopped sweep's workers get to end by themselves, so that a step that is nearly done is kept."""
 CLEANUP_SECONDS = 5.0
 """What Tune gets to tidy up after its workers were killed."""
 PROGRESS_SECONDS = 0.5

@@ -38,9 +38,9 @@ def settings(point: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {_shown(value)}" for name, value in point.items())
 
 
-def epochs(count: int) -> str:
-    """So many epochs."""
-    return f"{count} epoch{'' if count == 1 else 's'}"
+def steps(count: int) -> str:
+    """So many steps."""
+    return f"{count} step{'' if count == 1 else 's'}"
 
 
 def _shown(value: Any) -> str:

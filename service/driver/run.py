@@ -172,7 +172,7 @@ class Run:
             )
 
     def report(self, trial_id: str, report: Report) -> bool:
-        """Takes what a trial reports after an epoch; True: the trial ends here."""
+        """Takes what a trial reports after a step; True: the trial ends here."""
         with self._lock:
             trial = self._running.get(trial_id)
             if trial is None:  # the sweep was stopped while the report was on its way
@@ -194,7 +194,7 @@ class Run:
             elif self._repeats.report(
                 trial, report["step"], report["metrics"].get(self._spec.objective.metric, math.nan)
             ):
-                self._end(trial, TrialState.PRUNED, f"behind other trials at epoch {report['step']}")
+                self._end(trial, TrialState.PRUNED, f"behind other trials at step {report['step']}")
             elif self._draining is not None:
                 self._leave(trial, self._draining)
             elif self._generations.holds(trial):
@@ -318,7 +318,7 @@ class Run:
             numbers = {trial.id: trial.number for trial in self._generations.held}
             for exploit in exploits:
                 pair = numbers.get(exploit.trial_id), numbers.get(exploit.source)
-                said = outcomes.epochs(exploit.step), outcomes.settings(exploit.point)
+                said = outcomes.steps(exploit.step), outcomes.settings(exploit.point)
                 logger.info("trial %s copies trial %s after %s: %s", *pair, *said)
             self._waiting.extend(self._generations.release(exploits))
             self._looking = False
@@ -327,7 +327,7 @@ class Run:
     def _next(self) -> Trial | None:
         if self._waiting:
             trial = self._waiting.popleft()
-            logger.info("trial %d goes on after %s", trial.number, outcomes.epochs(trial.step))
+            logger.info("trial %d goes on after %s", trial.number, outcomes.steps(trial.step))
             return self._move(trial, TrialState.RUNNING, "") if trial.state is TrialState.PAUSED else trial
         if not self._due():
             return None
@@ -367,7 +367,7 @@ class Run:
         moved = trial.to(state, at=self._clock.now(), reason=reason)
         at = self._clock.now()
         self._recorder.put(lambda store: store.move_trial(trial.id, state, at=at, reason=reason, values=moved.values))
-        logger.info("trial %d is %s after %s", moved.number, state, outcomes.epochs(moved.step))
+        logger.info("trial %d is %s after %s", moved.number, state, outcomes.steps(moved.step))
         return moved
 
     def _end(self, trial: Trial, state: TrialState, reason: str) -> None:
@@ -380,7 +380,7 @@ class Run:
         at, values = ended.finished_at, ended.values
         self._recorder.put(lambda store: store.move_trial(trial.id, state, at=at, reason=reason, values=values))
         measured = outcomes.measured(self._spec.objectives, values)
-        logger.info("trial %d %s after %s%s: %s", ended.number, state, outcomes.epochs(ended.step), measured, reason)
+        logger.info("trial %d %s after %s%s: %s", ended.number, state, outcomes.steps(ended.step), measured, reason)
         if state is TrialState.COMPLETED:
             self._recorder.put(lambda store: self._offer(store, ended))
         self._contenders.append(ended)

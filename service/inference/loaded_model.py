@@ -25,6 +25,7 @@ from service.inference.uploads import Upload, fitted
 from trainables.saved_model import SavedModel, load_model
 
 MAX_STEPS = 1000
+"""Of a recurrent model, in one request."""
 MAX_IMAGE_STEPS = 2**14
 """Images times steps of one request, where it asks for more steps than were trained: 16 images of 1,000 steps, say."""
 MAX_EVOLUTION = 2**24

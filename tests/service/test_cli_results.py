@@ -100,7 +100,7 @@ def test_the_leaderboard_of_several_objectives_shows_fronts(service: Any, run: A
         service.store.move_trial(trial.id, TrialState.COMPLETED, at=service.clock.now(), values=values)
     _, out, _ = run("leaderboard", sweep.id)
     header, _, *lines = out.splitlines()
-    assert header.split()[:5] == ["front", "trial", "epochs", "validation/accuracy", "model/parameters"]
+    assert header.split()[:5] == ["front", "trial", "steps", "validation/accuracy", "model/parameters"]
     assert [(line.split()[0], line.split()[3]) for line in lines[:3]] == [("1", "0.75"), ("1", "0.5"), ("2", "0.4")]
 
 

@@ -40,7 +40,7 @@ def test_without_a_terminal_a_sweep_is_watched_in_lines(service: Any, run: Any) 
         f"sweep {sweep.id} is running",
         "making digits: 10 of 10",
         "trial 0 starts: learning_rate=0.001",
-        "trial 0 epoch 1: validation/accuracy 0.5",
+        "trial 0 step 1: validation/accuracy 0.5",
         "trial 0 completed (1 of 4), validation/accuracy 0.5",
         f"sweep {sweep.id} waits: no room",
         f"sweep {sweep.id} goes on",
@@ -64,7 +64,7 @@ def test_who_copied_whom_is_told(service: Any, run: Any) -> None:
     service.store.add_exploits(sweep.id, [exploit], at=service.clock.now())
     service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
     _, out, _ = run("watch", sweep.id)
-    assert "trial 0 epoch 4: goes on from trial 1 with learning_rate=0.0042" in out.splitlines()
+    assert "trial 0 step 4: goes on from trial 1 with learning_rate=0.0042" in out.splitlines()
     _, out, _ = run("show", sweep.id)
     (row,) = [line for line in out.splitlines() if line.startswith(one.id)]
     assert "learning_rate=0.0042" in row
@@ -233,10 +233,10 @@ def test_a_sweep_is_watched_through_a_restart_of_the_api(
             f"sweep {sweep.id} is queued",
             f"sweep {sweep.id} is running",
             "trial 0 starts",
-            "trial 0 epoch 1",
+            "trial 0 step 1",
             "trial 0 completed (1 of 4), validation/accuracy 0.5",
             "trial 1 starts",
-            "trial 1 epoch 1",
+            "trial 1 step 1",
             "trial 1 completed (2 of 4), validation/accuracy 0.75",
             f"sweep {sweep.id} is completed",
             "best",

@@ -91,7 +91,7 @@ def test_axes_are_labelled_and_labels_stay_apart() -> None:
         for axes in figure.axes:
             assert overlaps(axes, canvas) == []
     curves = figures["learning_curves"].axes[0]
-    assert (curves.get_xlabel(), curves.get_ylabel()) == ("epoch", "validation/accuracy")
+    assert (curves.get_xlabel(), curves.get_ylabel()) == ("step", "validation/accuracy")
     panels = [axes for axes in figures["slices"].axes if axes.get_visible()]
     assert [axes.get_xlabel() for axes in panels[: len(SPEC.space)]] == list(SPEC.space)
     columns = [label.get_text() for label in figures["parallel_coordinates"].axes[0].get_xticklabels()]

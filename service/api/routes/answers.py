@@ -24,6 +24,7 @@ from service.api.versions import VERSIONED, Versioned
 from service.api.views import EngineView, ModelVersions, ModelView, Predictions
 from service.errors import BadImage, TooLarge
 from service.inference.answers import answers
+from service.inference.loaded_model import MAX_STEPS
 from service.inference.masks import with_png_masks
 from service.inference.uploads import SMALL_FILE, Upload
 from trainables.saved_model import SavedModel
@@ -89,7 +90,9 @@ async def predict(
     here: Asked,
     version: Annotated[int | None, Query(ge=1, description="This version, not the champion")] = None,
     sweep: Annotated[str | None, Query(description="The newest version that this sweep made")] = None,
-    steps: Annotated[int | None, Query(ge=1, description="A recurrent model's steps; as trained if left out")] = None,
+    steps: Annotated[
+        int | None, Query(ge=1, le=MAX_STEPS, description="A recurrent model's steps; as trained if left out")
+    ] = None,
     evolution: Annotated[
         bool, Query(description="Of a recurrent model: also the answers after each step, from one run")
     ] = False,

@@ -85,7 +85,7 @@ def list_measurements(
     limit: Limit = MAX_PAGE,
     page_token: PageToken = None,
 ) -> Measurements:
-    """What the trials reported after each epoch, by trial and epoch, a page at a time."""
+    """What the trials reported after each step (by default an epoch), by trial and step, a page at a time."""
     version.is_(here.store.sweep(sweep_id).last_event)
     after = place(page_token, str, int)
     found = here.store.measurements(sweep_id, trial_id=trial, limit=limit + 1, after=after)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from service.inference.loaded_model import MAX_STEPS
 from tests.service.conftest import save_random_segmenter
 from trainables.saved_model import SavedModel, load_model
 
@@ -111,3 +112,19 @@ def test_many_images_of_many_steps_are_refused(service: Any, saved: SavedModel) 
     document = {"inputs": [inputs], "parameters": {"steps": 1000}}
     assert service.http.post("/v2/models/tracer/infer", json=document).json() == {"error": expected}
     assert service.http.post(URL, files=FORM, params={"steps": 3}).status_code == 200
+
+
+def test_the_most_steps_are_one_number_everywhere(service: Any, saved: SavedModel) -> None:
+    """OpenAPI tells the largest number of steps, and one more is refused by it, by either protocol."""
+    operation = service.http.get("/openapi.json").json()["paths"]["/v1/models/{name}/predict"]["post"]
+    (parameter,) = [one for one in operation["parameters"] if one["name"] == "steps"]
+    assert [one["maximum"] for one in parameter["schema"]["anyOf"] if one["type"] == "integer"] == [MAX_STEPS]
+    refused = service.http.post(URL, files=FORM, params={"steps": MAX_STEPS + 1})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/query/steps")
+    inputs = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 16, 16], "data": [0] * 256}
+    document = {"inputs": [inputs], "parameters": {"steps": MAX_STEPS + 1}}
+    refused = service.http.post("/v2/models/tracer/infer", json=document)
+    assert (refused.status_code, refused.json()["error"]) == (
+        400,
+        f"steps: need a whole number from 1 to {MAX_STEPS}, got {MAX_STEPS + 1}",
+    )

@@ -85,7 +85,7 @@ def test_the_pruner_ends_a_trial(tmp_path: Path) -> None:
     assert not harness.report(good, 1, 0.9)
     assert harness.report(bad, 1, 0.1)
     trial = harness.trials()[1]
-    assert (trial.state, trial.values, trial.reason) == (TrialState.PRUNED, (0.1,), "behind other trials at epoch 1")
+    assert (trial.state, trial.values, trial.reason) == (TrialState.PRUNED, (0.1,), "behind other trials at step 1")
 
 
 def test_an_error_fails_the_trial_and_the_sweep_goes_on(harness: Harness) -> None:
