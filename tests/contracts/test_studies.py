@@ -75,6 +75,33 @@ def test_a_study_runs_at_its_scale(name: str, tmp_path: Path, data_root: Path) -
             assert all(value > 0 for key, value in metrics.items() if key.endswith("/loss"))
 
 
+RELEASED = {"train": 360_000, "validation": 40_000, "test": 80_000}
+"""Pathfinder images of one path length, as the nRN18's authors split them."""
+FEW = {"train": 54_000, "validation": 6_000, "test": 80_000}
+"""As many to learn from as Kim et al. 2020 took."""
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        *((f"narrow-resnet-{name}", RELEASED) for name in ("figure-2", "figure-3", "figure-4", "table-1", "table-2")),
+        *((f"narrow-resnet-{name}", FEW) for name in ("figure-5", "table-3", "table-3-td-hcnn")),
+    ],
+)
+def test_pathfinder_is_split_as_published(name: str, sizes: dict[str, int]) -> None:
+    """Accuracies are of as many images as the papers'."""
+    data = SweepSpec.from_dict(study(name)).data
+    assert {split: data[split] for split in sizes} == sizes
+
+
+@pytest.mark.parametrize("name", ["figure-6-cabc", "figure-6-easy-cabc", "figure-6-pretrained-cabc"])
+def test_batches_are_larger_with_all_images_of_cluttered_abc(name: str) -> None:
+    """512 images with all 144,000, and 196 with fewer (Lüddecke and Ecker, footnote 3)."""
+    spec = SweepSpec.from_dict(study(f"narrow-resnet-{name}"))
+    trials = [spec.trial(point) for point in spec.space.grid()]
+    assert {(trial.data.train == 144_000, trial.train.batch_size) for trial in trials} == {(False, 196), (True, 512)}
+
+
 def _sweep(spec: SweepSpec, folder: Path, data_root: Path) -> tuple[list[Trial], list[Training]]:
     """The sweep's trials, one after another in this process, as its driver and its workers would run them."""
     store, clock = MemoryStore(), ManualClock()
