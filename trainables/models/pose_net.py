@@ -72,7 +72,9 @@ class PoseNetConfig(FamilyConfig):
     )
 
     def build(self, *, input_shape: tuple[int, int, int], outputs: int) -> PoseNet:
-        """The network, with the initial weights of Walch et al.
+        """The network. Its heads start as in the program of Walch et al., but for the orientation's bias (see `_head`).
+
+        The backbone starts at random (Kaiming), where theirs had learned Places; `train.initial_weights` may mend that.
 
         Raises:
             ValueError: an image is smaller than 65 x 65.
@@ -245,7 +247,8 @@ def _head(pooled: list[nn.Module], reads: int, columns: int, drop: float, config
                     nn.init.xavier_normal_(parameter)
                 else:
                     nn.init.zeros_(parameter)
-    # The first answers are near to a camera that is not turned, not of a direction that is random and jumps.
+    # The first answers are near to a camera that is not turned. With the zeros of Walch et al. they would be of a
+    # direction that is random and jumps.
     with torch.no_grad():
         pose.orientation.bias[0] = 1.0
     return head
