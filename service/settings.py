@@ -23,11 +23,13 @@ class Settings:
     host: str = "127.0.0.1"
     """Where the API listens."""
     port: int = 8000
+    """Its port."""
     allowed_hosts: str = ""
-    """Names by which requests may ask for the API, with commas; empty: loopback's if it listens there, else any."""
+    """Names by which requests may ask for the API beside loopback's, with commas; empty: on a network by any name."""
     mlflow_host: str = "127.0.0.1"
     """Where the embedded MLflow server listens."""
     mlflow_port: int = 5000
+    """That server's port."""
     mlflow_url: str = ""
     """An MLflow server of your own; empty: the embedded one."""
     dashboard_port: int = 8265

@@ -11,6 +11,7 @@ from typing import final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import problem
+from service.api.scopes import HEALTH
 from service.settings import is_loopback
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -22,8 +23,9 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 class KnownHosts:
     """ASGI middleware: a request by a name that is not ours is answered 421, a change by a page that is not ours 403.
 
-    An API on loopback is known by loopback's names and by `others`; one on a network by `others`, or by any name where
-    there are none.
+    An API on loopback is known by loopback's names and by `others`; one on a network by the same, or by any name where
+    there are no others. A page cannot come by loopback's names: its own name, wherever that leads, is in the Host. How
+    the service is may be asked by any name: a probe comes by the address of its container.
 
     Args:
         app: answers the rest.
@@ -33,8 +35,9 @@ class KnownHosts:
 
     def __init__(self, app: ASGIApp, *, host: str, others: Collection[str]) -> None:
         self._app = app
-        known = {name.lower() for name in others}
-        self._known = known | LOOPBACK | {host.lower()} if is_loopback(host) else known
+        self._known: frozenset[str] = frozenset()
+        if others or is_loopback(host):
+            self._known = LOOPBACK | {name.lower() for name in (host, *others)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, as ASGI has it."""
@@ -43,7 +46,7 @@ class KnownHosts:
             return
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1")
-        if self._known and _name(host) not in self._known:
+        if self._known and _name(host) not in self._known and scope["path"] not in HEALTH:
             status, reason = 421, f"this service does not go by the name {host!r} (SWEEPSERVE_ALLOWED_HOSTS)"
         elif scope["method"] not in SAFE and _is_foreign(headers, host):
             origin = headers.get(b"origin", b"another site").decode("latin-1")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from service.access import Scope
 
-OPEN = frozenset({"/", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/healthz", "/readyz"})
+HEALTH = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+OPEN = frozenset({"/", "/docs", "/docs/oauth2-redirect", "/openapi.json", *HEALTH})
 OPEN_BELOW = ("/static-offline-docs/", "/v2/health/")
 ADMIN_BELOW = ("/v1/audit",)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

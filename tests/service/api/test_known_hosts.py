@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from service.api.scopes import HEALTH
+
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000"])
 def test_loopback_is_asked_by_its_own_names(service: Any, host: str) -> None:
     """With or without a port."""
-    assert service.http.get("/healthz", headers={"host": host}).status_code == 200
+    assert service.http.get("/v1/sweeps", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:8000", "127.0.0.1.evil.example", "", "[::2]"])
@@ -26,17 +28,32 @@ def test_a_foreign_name_on_loopback_is_refused(service: Any, host: str) -> None:
     ("settings", "host", "status"),
     [
         ({"allowed_hosts": "lab.example, gpu.example"}, "gpu.example:8000", 200),
-        ({"host": "0.0.0.0"}, "lab.example", 200),
-        ({"host": "0.0.0.0", "allowed_hosts": "lab.example"}, "lab.example", 200),
+        ({"host": "0.0.0.0"}, "lab.example", 401),
+        ({"host": "0.0.0.0", "allowed_hosts": "lab.example"}, "lab.example", 401),
+        ({"host": "0.0.0.0", "allowed_hosts": "lab.example"}, "127.0.0.1:8000", 401),
+        ({"host": "0.0.0.0", "allowed_hosts": "lab.example"}, "[::1]", 401),
+        ({"host": "192.168.0.2", "allowed_hosts": "lab.example"}, "192.168.0.2:8000", 401),
+        ({"host": "0.0.0.0", "allowed_hosts": "lab.example"}, "10.0.0.7:8000", 421),
         ({"host": "0.0.0.0", "allowed_hosts": "lab.example"}, "evil.example", 421),
     ],
 )
 def test_a_setting_says_which_names_are_ours(
     make_service: Callable[..., Any], settings: dict[str, str], host: str, status: int
 ) -> None:
-    """Beside loopback's on loopback; on a network, any name as long as none is said."""
-    answer = make_service(**settings).http.get("/healthz", headers={"host": host})
+    """Beside loopback's and its own; on a network, any name as long as none is said. Then a key is asked for."""
+    answer = make_service(**settings).http.get("/v1/sweeps", headers={"host": host})
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize("path", sorted(HEALTH))
+def test_its_health_is_told_by_any_name(make_service: Callable[..., Any], path: str) -> None:
+    """A pod is probed by its address, which nobody can list."""
+    service = make_service(host="0.0.0.0", allowed_hosts="lab.example")
+    headers = {"host": "10.0.0.7:8000"}
+    assert service.http.get(path, headers=headers).status_code in (200, 503)
+    assert service.http.get("/metrics", headers=headers).status_code == 421
+    answer = service.http.post(path, headers={**headers, "origin": "https://evil.example"})
+    assert answer.status_code == 403
 
 
 @pytest.mark.parametrize(
