@@ -60,6 +60,13 @@ def test_artifacts_go_through_mlflow() -> None:
     assert holders == {"mlflow", "bucket"}
 
 
+def test_mlflow_may_go_by_another_name_too() -> None:
+    """It joins those by which the API and people on this machine ask; its page's origin is let through beside it."""
+    options = dict(one.split("=", 1) for one in SERVICES["mlflow"]["command"] if "=" in one)
+    assert options["--allowed-hosts"] == "mlflow:5000,localhost:*,127.0.0.1:*,${MLFLOW_ALLOWED_HOSTS:-}"
+    assert options["--cors-allowed-origins"] == "${MLFLOW_ALLOWED_ORIGINS:-}"
+
+
 def test_secrets_come_from_the_environment_and_have_no_default() -> None:
     """Compose refuses to start without them."""
     for name, service in SERVICES.items():
