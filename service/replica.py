@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, final
@@ -28,22 +29,31 @@ from service.errors import Unauthorized
 from service.inference.predictor import Predictors, settle_libraries
 from service.inference.serving_config import serving_table
 from service.ports import Store
+from service.replicas_config import TOLD
 from service.settings import Settings
 
 
 def build(arguments: Mapping[str, str]) -> Any:
-    """The Ray Serve application; Ray calls this in the cluster. Its arguments are those of `create_replica`."""
+    """The Ray Serve application; Ray calls this in the cluster.
+
+    Its arguments are the secret and the workers of `create_replica`, and the settings that the API tells.
+    """
     from ray import serve
 
     secret, workers = arguments["secret"], int(arguments["workers"])
 
     def app() -> FastAPI:
         settle_libraries()
-        settings = Settings.from_environment()
+        settings = settings_by(arguments)
         store = SqlStore(settings.database_url, sweeps_root=settings.sweeps_root)
         return create_replica(store, settings=settings, secret=secret, workers=workers)
 
     return serve.deployment(name="Replica")(serve.ingress(app)()).bind()
+
+
+def settings_by(arguments: Mapping[str, str]) -> Settings:
+    """Those of this node's environment, but for what the API tells: it must answer as the API would."""
+    return Settings.from_environment({**os.environ, **{name: arguments[name] for name in TOLD}})
 
 
 def create_replica(store: Store, *, settings: Settings, secret: str, workers: int) -> FastAPI:

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from trainables.config import Config, setting
 
+TOLD = ("SWEEPSERVE_SERVING", "SWEEPSERVE_MAX_IMAGES", "SWEEPSERVE_MAX_IMAGE_PIXELS")
+"""The settings by which answers are made: a replica has them from the API, all others from its node's environment."""
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)

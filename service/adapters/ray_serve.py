@@ -1,6 +1,7 @@
 """Replicas as a Ray Serve application, declared through Ray's REST API only: this process never imports Ray.
 
-Replicas inherit the environment of the Ray head, as drivers do: where the database is, how models are served.
+Replicas have the environment of the node that they are on, with its home and where the database is. By which settings
+answers are made, the API tells them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any, final
 
 from service.adapters.ray_head import RayHead, content, reason
 from service.errors import Unavailable
-from service.replicas_config import ReplicasConfig
-from service.settings import is_loopback
+from service.replicas_config import TOLD, ReplicasConfig
+from service.settings import Settings, is_loopback
 
 APPLICATION = "sweepserve"
 PURPOSE = "replicas"
@@ -24,10 +25,18 @@ FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
 @final
 class RayServe:
-    """Keeps the replicas deployed."""
+    """Keeps the replicas deployed.
 
-    def __init__(self, head: RayHead, config: ReplicasConfig) -> None:
+    Args:
+        head: of the cluster that they are on.
+        config: how many there are, and what each takes.
+        settings: the API's.
+    """
+
+    def __init__(self, head: RayHead, config: ReplicasConfig, settings: Settings) -> None:
         self._head, self._config = head, config
+        environment = settings.to_environment()
+        self._told = {name: environment[name] for name in TOLD}
 
     def secret(self) -> str:
         """What a replica wants to see; none on a cluster without a token."""
@@ -83,6 +92,6 @@ class RayServe:
                 }
             ],
         }
-        arguments = {"secret": self.secret(), "workers": str(config.workers)}
+        arguments = {"secret": self.secret(), "workers": str(config.workers), **self._told}
         digest = hashlib.sha256(json.dumps([declared, arguments], sort_keys=True).encode()).hexdigest()
         return {**declared, "args": {**arguments, "digest": digest}}

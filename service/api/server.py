@@ -70,7 +70,7 @@ def serve(settings: Settings) -> None:
                 clock=SystemClock(),
                 settings=settings,
                 predictors=Predictors(store, serving=serving),
-                replicas=_replicas(replicas, head, serving) if replicas is not None else None,
+                replicas=_replicas(replicas, head, settings, serving) if replicas is not None else None,
             )
             config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
             logger.info("listening at %s", settings.api_url)
@@ -99,8 +99,8 @@ def _head(settings: Settings) -> RayHead:
     return RayHead(settings.jobs_url, token_path=settings.ray_token_path)
 
 
-def _replicas(config: ReplicasConfig, head: RayHead, serving: ServingTable) -> Replicas:
-    cluster = RayServe(head, config)
+def _replicas(config: ReplicasConfig, head: RayHead, settings: Settings, serving: ServingTable) -> Replicas:
+    cluster = RayServe(head, config, settings)
     return Replicas(config.url, secret=cluster.secret, serving=serving, deploy=cluster.deploy)
 
 

@@ -109,7 +109,7 @@ def test_replicas_answer_as_the_api_would_and_one_may_die(
         store.migrate()
         here = make_service(store)
         versions: list[ModelVersion] = [here.model(seed=1), here.model(seed=2)]
-        ray_serve = RayServe(head, cluster.config)
+        ray_serve = RayServe(head, cluster.config, cluster.settings)
         replicas = Replicas(
             cluster.config.url, secret=ray_serve.secret, serving=serving_table(SERVING), deploy=ray_serve.deploy
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,10 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from service.adapters.ray_head import RayHead
+from service.adapters.ray_serve import RayServe
 from service.api.forwarding import GRACE, SECRET, Replicas
 from service.inference.serving_config import Serving, ServingTable
-from service.replica import create_replica
+from service.replica import create_replica, settings_by
 from service.replicas_config import ReplicasConfig, replicas_config
+from service.settings import Settings
 
 URL = "/v1/models/digits/predict"
 IMAGE = {"content": b"image", "headers": {"content-type": "image/png"}}
@@ -129,6 +134,28 @@ def test_a_replica_answers_the_api_alone(
     assert known.json() == service.http.get("/v1/models/digits").json()
     broken = {"content": b"image", "headers": {SECRET: "s", "content-type": "image/png"}}
     assert httpx.post(f"{url}{URL}", **broken).json() == service.http.post(URL, **IMAGE).json()  # type: ignore[arg-type]
+
+
+def test_a_replica_has_the_settings_by_which_the_api_answers(
+    serve: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its node's environment says; with others it is another replica. Home and database are the node's."""
+    declared: list[Any] = []
+
+    async def answer(request: Request) -> Response:
+        if request.method == "PUT":
+            declared.extend((await request.json())["applications"])
+        return JSONResponse({"applications": {}})
+
+    url = serve(Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "PUT"])]))
+    monkeypatch.setenv("SWEEPSERVE_HOME", str(tmp_path / "node"))
+    monkeypatch.setenv("SWEEPSERVE_SERVING", '{"*": {"max_queue": 1}}')
+    for serving, images in (("", 256), ('{"*": {"max_queue": 9}}', 2)):
+        settings = Settings(home=tmp_path / "api", serving=serving, max_images=images, max_image_pixels=10**9)
+        with closing(RayHead(url, token_path=tmp_path / "none")) as head:
+            RayServe(head, ReplicasConfig(), settings).deploy()
+        assert settings_by(declared[-1]["args"]) == replace(settings, home=tmp_path / "node")
+    assert len({one["args"]["digest"] for one in declared}) == 2
 
 
 def test_replicas_are_read_from_json() -> None:
