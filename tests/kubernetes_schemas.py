@@ -178,8 +178,6 @@ SCHEMAS: dict[str, Schema] = {
                         {
                             "groupName": NAME,
                             "replicas": COUNT,
-                            "minReplicas": COUNT,
-                            "maxReplicas": COUNT,
                             "rayStartParams": START,
                             "template": TEMPLATE,
                         }

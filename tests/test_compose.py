@@ -52,6 +52,15 @@ def test_gpus_are_asked_for_by_a_profile() -> None:
     )
 
 
+def test_another_worker_may_have_the_machine() -> None:
+    """Each announces all of its processors, so the one with the GPUs takes the place of the one without."""
+    assert [(name, one["scale"]) for name, one in SERVICES.items() if "scale" in one] == [
+        ("ray-worker", "${CPU_WORKERS:-1}")
+    ]
+    assert not any("ray-worker" in one.get("depends_on", {}) for one in SERVICES.values())
+    assert "`CPU_WORKERS=0`" in (ROOT / "docs" / "operations.md").read_text()
+
+
 def test_artifacts_go_through_mlflow() -> None:
     """It alone has the object store's keys; nobody else needs them, nor the store's address."""
     assert "--artifacts-destination=s3://mlflow" in SERVICES["mlflow"]["command"]
@@ -85,12 +94,17 @@ def test_secrets_may_lie_beside_the_file() -> None:
     assert "!.env" not in taken
 
 
+def test_the_image_is_built_once_and_never_pulled() -> None:
+    """Compose builds what services ask for side by side, and the second build of a tag fails."""
+    assert [name for name, service in OURS.items() if "build" in service] == ["api"]
+    assert {service["pull_policy"] for service in OURS.values()} == {"never"}
+
+
 def test_builds_may_ask_for_another_torch() -> None:
     """Its version and the index that has it reach pip; what is left out is empty, which pip takes for not given."""
-    given = {name: service["build"]["args"] for name, service in OURS.items()}
     accepted = re.findall(r"^ARG (\w+)=$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert accepted == ["TORCH", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"]
-    assert all(args == {name: f"${{{name}:-}}" for name in accepted} for args in given.values())
+    assert SERVICES["api"]["build"]["args"] == {name: f"${{{name}:-}}" for name in accepted}
 
 
 def test_what_is_named_is_declared() -> None:
@@ -109,12 +123,12 @@ def test_what_is_named_is_declared() -> None:
 
 
 def test_settings_are_known_and_agree() -> None:
-    """Every SWEEPSERVE_ variable is a setting, and the API and the drivers have the same home and database."""
+    """Every SWEEPSERVE_ variable is a setting, and what the API and the drivers both read is the same for them."""
     from service.settings import Settings
 
     for service in OURS.values():
         Settings.from_environment(service["environment"])
-    for variable in ("SWEEPSERVE_HOME", "SWEEPSERVE_DATABASE"):
+    for variable in ("SWEEPSERVE_HOME", "SWEEPSERVE_DATABASE", "SWEEPSERVE_JSON_LOGS"):
         assert (
             len(
                 {

@@ -114,7 +114,7 @@ def test_settings_are_known_and_agree() -> None:
     assert len(ours) == 4
     for found in ours:
         Settings.from_environment({name: value for name, value in found.items() if name.startswith("SWEEPSERVE_")})
-    for variable in ("SWEEPSERVE_HOME", "SWEEPSERVE_DATABASE", "PGPASSWORD"):
+    for variable in ("SWEEPSERVE_HOME", "SWEEPSERVE_DATABASE", "SWEEPSERVE_JSON_LOGS", "PGPASSWORD"):
         assert len({found[variable] for found in ours}) == 1
 
 
@@ -167,8 +167,6 @@ def test_no_trials_run_on_the_head() -> None:
     """It has no processors for them, and at least one node of each kind of worker is there from the start."""
     ray = MANIFESTS["RayCluster ray"]["spec"]
     assert ray["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-    assert all(
-        1 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"] for group in ray["workerGroupSpecs"]
-    )
+    assert all(group["replicas"] >= 1 for group in ray["workerGroupSpecs"])
     gpus = [one["resources"]["limits"].get("nvidia.com/gpu") for _, one in containers() if one["name"] == "ray"]
     assert gpus == [None, None, "1"]
