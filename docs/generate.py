@@ -51,6 +51,10 @@ Settings have dotted names: `model.` for the family's, `train.` for training, `d
 
 A parameter is a `float` (`low`, `high`, `log`, `step`), an `int` (the same) or a `choice` (`values`, any JSON, lists
 too). With `when: {other: value}` it is there only where the other parameters have these values.
+
+A file may also have a `scale`: a JSON merge patch (RFC 7386) that cuts the rest down to a small machine, such as
+`scale: {data: {train: 48}, search: {trials: 2}}`. `sweepserve submit` and `validate` apply it with `--scaled` and leave
+it out without. Over HTTP `{"study": NAME, "scaled": true}` applies that of a packaged study, and a spec has none.
 """
 
 

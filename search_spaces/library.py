@@ -31,6 +31,7 @@ def study(name: str, *, small: bool = False) -> dict[str, Any]:
 
     Raises:
         LookupError: no study has that name.
+        ValueError: it is to be small and has no `scale`.
     """
     document: dict[str, Any] = _document(files("search_spaces") / "studies", name)
     return scaled(document) if small else full(document)

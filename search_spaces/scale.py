@@ -7,8 +7,15 @@ from typing import Any
 
 
 def scaled(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The sweep spec with its `scale` applied and taken out; one without a `scale` stays as it is."""
-    patched: dict[str, Any] = merged(full(document), document.get("scale", {}))
+    """The sweep spec with its `scale` applied and taken out.
+
+    Raises:
+        ValueError: it has none.
+    """
+    scale = document.get("scale")
+    if not isinstance(scale, Mapping):
+        raise ValueError("need a `scale`, a mapping of what is smaller, and it has none")
+    patched: dict[str, Any] = merged(full(document), scale)
     return patched
 
 

@@ -20,6 +20,8 @@ from trainables.train_config import TrainConfig
 
 C = TypeVar("C", bound=Config)
 KEYS = ("name", "family", "data", "fixed", "space", "search", "stop", "objectives", "resources")
+SCALE = "is applied (--scaled) or left out by `sweepserve submit`; do either before you send the rest"
+"""What to do with a key that files have and sweeps do not."""
 MAX_GRID = 10_000
 """Points in a grid, at most: they are listed while a client waits."""
 NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
@@ -42,7 +44,9 @@ class SpecReader:
         self._document = document
         self.faults: list[Fault] = []
         for key in document:
-            if key not in KEYS:
+            if key == "scale":
+                self._fault((key,), SCALE)
+            elif key not in KEYS:
                 self._fault((key,), f"unknown key {shown(key)}; {nearest(key, KEYS)}")
         self.name = self._name()
         self.data = self._mapping("data", required=True)

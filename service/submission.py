@@ -146,7 +146,10 @@ def _packaged(document: Mapping[str, Any]) -> dict[str, Any]:
         faults.append(Fault(("scaled",), f"need true or false, got {shown(scaled)}"))
     if faults:
         raise InvalidSpec(faults)
-    return study(name, small=scaled)
+    try:
+        return study(name, small=scaled)
+    except ValueError as error:
+        raise InvalidSpec([Fault(("scaled",), str(error))]) from error
 
 
 def _nodes(cluster: Launcher | None) -> Sequence[Mapping[str, float]]:

@@ -101,6 +101,9 @@ def _spec(file: str, *, small: bool) -> dict[str, Any]:
         if not Path(file).exists() and file in studies():
             return study(file, small=small)
         spec = read_yaml(Path(file).read_text(encoding="utf-8"))
+        if not isinstance(spec, dict):
+            raise Refused(f"{file}: need a mapping of settings (name, family, data, ...), got {type(spec).__name__}")
+        return scaled(spec) if small else full(spec)
     except FileNotFoundError as error:
         known = ", ".join(studies())
         raise Refused(f"{file} is neither a file nor a packaged study; the studies are: {known}") from error
@@ -108,9 +111,6 @@ def _spec(file: str, *, small: bool) -> dict[str, Any]:
         raise Refused(f"{file}: {error.strerror}") from error
     except ValueError as error:
         raise Refused(f"{file}: {error}") from error
-    if not isinstance(spec, dict):
-        raise Refused(f"{file}: need a mapping of settings (name, family, data, ...), got {type(spec).__name__}")
-    return scaled(spec) if small else full(spec)
 
 
 def _watch(client: Client, sweep: dict[str, Any], *, as_json: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from search_spaces import full, scaled
 
 DOCUMENT = {
@@ -24,6 +26,12 @@ def test_a_scale_replaces_what_it_names_and_leaves_the_rest() -> None:
 
 
 def test_the_full_spec_has_no_scale() -> None:
-    """A service need not know of it; a spec without one is its own scaled spec."""
+    """A service need not know of it."""
     assert full(DOCUMENT) == {key: DOCUMENT[key] for key in ("name", "data", "space")}
-    assert scaled(full(DOCUMENT)) == full(DOCUMENT)
+
+
+@pytest.mark.parametrize("scale", [{}, {"scale": None}, {"scale": 2}])
+def test_what_has_no_scale_is_not_cut_down(scale: dict[str, object]) -> None:
+    """Nobody waits for hours for what should take seconds."""
+    with pytest.raises(ValueError, match="need a `scale`"):
+        scaled({**full(DOCUMENT), **scale})

@@ -36,6 +36,10 @@ def test_a_spec_is_submitted_whole_or_scaled(service: Any, run: Any, tmp_path: P
     for options, trials in [((), 3), (("--scaled",), 2)]:
         status, out, _ = run("submit", str(path), "--json", *options)
         assert (status, json.loads(out)["spec"]["search"]["trials"]) == (0, trials)
+    path.write_text(SPEC)
+    for file in (str(path), "quickstart"):
+        said = f"sweepserve: {file}: need a `scale`, a mapping of what is smaller, and it has none\n"
+        assert run("submit", file, "--scaled") == (1, "", said)
 
 
 def test_every_fault_of_a_spec_is_printed_with_its_pointer(service: Any, run: Any, tmp_path: Path) -> None:

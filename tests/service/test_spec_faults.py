@@ -21,6 +21,7 @@ def test_every_fault_is_listed_with_its_place() -> None:
         {
             "name": "Not a name",
             "familly": "narrow_resnet",
+            "scale": {"data": {"train": 48}},
             "family": "narrow_resnet",
             "data": {"name": "digits", "train": 0, "tset": 3},
             "fixed": {"model.chanels": 1, "train.batch_size": 0, "train.patience": 3, "train.seed": 1, "sweep": 2},
@@ -43,6 +44,7 @@ def test_every_fault_is_listed_with_its_place() -> None:
         }
     )
     expected = {
+        "/scale": "is applied (--scaled) or left out by `sweepserve submit`",
         "/familly": "did you mean 'family'?",
         "/name": "need 1 to 63 of a-z",
         "/data/train": "need a whole number >= 1, got 0",

@@ -96,6 +96,7 @@ def test_a_study_is_submitted_by_its_name(world: World) -> None:
         ({"study": "quikstart"}, "study: unknown study 'quikstart'; did you mean 'quickstart'?"),
         ({"study": ["quickstart"]}, "study: unknown study ['quickstart']"),
         ({"study": "quickstart", "scaled": "no"}, "scaled: need true or false, got 'no'"),
+        ({"study": "quickstart", "scaled": True}, "scaled: need a `scale`, a mapping of what is smaller"),
         ({"study": "quickstart", "seed": 1}, "seed: unknown key 'seed'"),
     ],
 )

@@ -32,7 +32,7 @@ _SPEC: dict[str, Any] = {
                 },
                 "examples": {
                     "a sweep": {"value": {"name": "first", "family": "narrow_resnet", "data": {"name": "digits"}}},
-                    "a study": {"value": {"study": "quickstart", "scaled": True}},
+                    "a study": {"value": {"study": "narrow-resnet-table-3", "scaled": True}},
                 },
             }
         },
@@ -75,7 +75,7 @@ def submit_sweep(
 ) -> SweepDetail:
     """Takes a sweep; it runs as soon as the cluster takes it. A spec that breaks rules is answered with all of them.
 
-    The body is a spec, or names a packaged study: `{"study": "quickstart", "scaled": true}`.
+    The body is a spec, or names a packaged study: `{"study": "narrow-resnet-table-3", "scaled": true}`.
     """
     sweep = _submissions(here).create(read_json(body), key=key)
     return _created(here, sweep, request, response)

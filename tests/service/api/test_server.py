@@ -24,7 +24,8 @@ from service.adapters.optuna_search import Search
 
 for name in studies():
     try:
-        spec = settled(SweepSpec.from_dict(study(name, small=True)), MemoryStore(), weights_root=Path("/nowhere"))
+        document = study(name, small=name != "quickstart")  # which has no `scale`
+        spec = settled(SweepSpec.from_dict(document), MemoryStore(), weights_root=Path("/nowhere"))
     except InvalidSpec:  # it starts from another one's model
         continue
     Search(spec).ask()
