@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import statistics
-import subprocess
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,6 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from service.adapters import mlflow_runs
+from service.adapters.git_commit import commit_of
 from service.adapters.mlflow_connection import connect
 from service.adapters.mlflow_registry import forget_models, show_model
 from service.adapters.mlflow_runs import Runs, milliseconds
@@ -60,7 +59,7 @@ class MlflowTracker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client = connect(settings)
-        self._commit = _commit()
+        self._commit = commit_of(Path(__file__))
         self._known: dict[str, Runs] = {}
         self._pages: dict[str, str] = {}
         self._looking = threading.Lock()
@@ -265,17 +264,6 @@ class MlflowTracker:
 
 def _state_tags(state: SweepState | TrialState, reason: str) -> list[RunTag]:
     return [RunTag("sweepserve.state", state.value), RunTag("sweepserve.reason", reason[:TAG_LENGTH])]
-
-
-def _commit() -> str | None:
-    """The git commit of this code, if it runs from a checkout."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    asked = subprocess.run(
-        [git, "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return asked.stdout.strip() or None
 
 
 def _settings(point: Mapping[str, Any], step: int, at: datetime) -> list[Metric]:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from service.adapters import mlflow_tracker
+from service.adapters.git_commit import commit_of
 from service.adapters.mlflow_analyses import log_analysis
 from service.adapters.mlflow_connection import HABITS
 from service.adapters.mlflow_tracker import MlflowTracker
@@ -87,7 +89,7 @@ def test_a_sweep_is_a_parent_run_and_its_trials_are_its_children(lab: Lab) -> No
         "dataset": "digits",
         "state": "running",
     }
-    assert re.fullmatch("[0-9a-f]{40}", child.data.tags["mlflow.source.git.commit"])
+    assert child.data.tags.get("mlflow.source.git.commit") == commit_of(Path(mlflow_tracker.__file__))
     assert child.data.params == {"train.learning_rate": "0.001", "model.channels": "[8, 16, 16, 16]"}
     assert parent.data.params["search.trials"] == "3"
     (entered,) = child.inputs.dataset_inputs
