@@ -147,7 +147,9 @@ class MlflowTracker:
                     self._show_exploit(runs, event.data)
                 case "model":
                     show_model(self._client, runs, event.data)
-                case "sweep" if "spec" not in event.data:  # else it did not move: its reason may be what it waits for
+                case "sweep" if "spec" in event.data:  # it did not move: its reason may be what it waits for
+                    self._show_spec(runs, event.data["spec"])
+                case "sweep":
                     self._show_sweep(sweep, runs, event)
         for trial_id, left in metrics.items():
             self._log(runs, trial_id, left)
@@ -165,13 +167,7 @@ class MlflowTracker:
 
     def _show_sweep(self, sweep: Sweep, runs: Runs, event: Event) -> None:
         if event.number == 1:
-            spec = SweepSpec.from_dict(sweep.spec)
-            searched = {f"space.{name}": parameter.to_dict() for name, parameter in spec.space.items()}
-            parts = {part: getattr(spec, part).to_dict() for part in ("search", "stop", "resources")}
-            settings = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
-            data = spec.trial(spec.space.corners()[0]).data
-            self._describe(runs.parent, {**spec.fixed, **searched, **settings}, data, ())
-            self._client.log_dict(runs.parent, dict(sweep.spec), "spec.json")
+            self._show_spec(runs, sweep.spec)
         state = SweepState(event.data["state"])
         self._client.log_batch(runs.parent, tags=_state_tags(state, event.data["reason"]))
         if state.final:
@@ -182,6 +178,24 @@ class MlflowTracker:
             mlflow_runs.delete_spare(self._client, sweep)  # that were made since the last look
         elif state is SweepState.QUEUED and event.number > 1:  # it goes on after its end
             self._client.update_run(runs.parent, "RUNNING")
+
+    def _show_spec(self, runs: Runs, written: Mapping[str, Any]) -> None:
+        """MLflow takes no other value of a parameter: what an extension changed is a tag of that name beside it."""
+        spec = SweepSpec.from_dict(written)
+        searched = {f"space.{name}": parameter.to_dict() for name, parameter in spec.space.items()}
+        parts = {part: getattr(spec, part).to_dict() for part in ("search", "stop", "resources")}
+        settings = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+        params = _params({**spec.fixed, **searched, **settings})
+        has = self._client.get_run(runs.parent).data
+        new = {name: value for name, value in params.items() if name not in has.params}
+        changed = {
+            f"sweepserve.{name}": value
+            for name, value in params.items()
+            if has.params.get(name, value) != value or f"sweepserve.{name}" in has.tags
+        }
+        data = spec.trial(spec.space.corners()[0]).data
+        self._describe(runs.parent, new, data, [RunTag(name, value[:TAG_LENGTH]) for name, value in changed.items()])
+        self._client.log_dict(runs.parent, dict(written), "spec.json")
 
     def _show_trial(self, sweep: Sweep, runs: Runs, event: Event, metrics: Sequence[Metric]) -> None:
         """In as few calls as may be: MLflow works for each on the cores that the trials have.
@@ -195,7 +209,8 @@ class MlflowTracker:
         trial, state = event.data, TrialState(event.data["state"])
         repeat = trial.get("repeat", 0)
         first = str(trial["number"] - repeat)
-        if trial["id"] not in runs.trials:
+        made = trial["id"] not in runs.trials
+        if made:
             run = self._client.create_run(
                 runs.experiment,
                 start_time=milliseconds(datetime.fromisoformat(trial["created_at"])),
@@ -218,8 +233,8 @@ class MlflowTracker:
             point = exploits[0]["before"] if exploits else trial["point"]  # MLflow takes no other value of a parameter
             config = spec.trial(point, repeat)
             repeated = {"train.seed": config.train.seed, "repeat": repeat} if spec.search.repeats > 1 else {}
-            self._describe(run_id, {**spec.fixed, **point, **repeated}, config.data, tags)
-            if state is TrialState.RUNNING and trial["step"]:  # it goes on after its end
+            self._describe(run_id, _params({**spec.fixed, **point, **repeated}), config.data, tags)
+            if state is TrialState.RUNNING and not made:  # it goes on after its end
                 self._client.update_run(run_id, "RUNNING")
             return
         values: list[Metric] = []
@@ -254,9 +269,8 @@ class MlflowTracker:
             at, step = newest.timestamp, len(values)
             self._client.log_batch(found[0].info.run_id, [Metric(name, one, at, step) for name, one in said.items()])
 
-    def _describe(self, run_id: str, params: Mapping[str, Any], data: DatasetConfig, tags: Sequence[RunTag]) -> None:
-        given = [Param(name, _text(value)[:PARAM_LENGTH]) for name, value in params.items()]
-        self._client.log_batch(run_id, params=given, tags=tags)
+    def _describe(self, run_id: str, params: Mapping[str, str], data: DatasetConfig, tags: Sequence[RunTag]) -> None:
+        self._client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()], tags=tags)
         source = json.dumps(data.to_dict())
         dataset = Dataset(name=data.name, digest=data.digest, source_type="sweepserve", source=source)
         self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
@@ -264,6 +278,11 @@ class MlflowTracker:
 
 def _state_tags(state: SweepState | TrialState, reason: str) -> list[RunTag]:
     return [RunTag("sweepserve.state", state.value), RunTag("sweepserve.reason", reason[:TAG_LENGTH])]
+
+
+def _params(values: Mapping[str, Any]) -> dict[str, str]:
+    """As MLflow takes them."""
+    return {name: _text(value)[:PARAM_LENGTH] for name, value in values.items()}
 
 
 def _settings(point: Mapping[str, Any], step: int, at: datetime) -> list[Metric]:

@@ -20,12 +20,14 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+from search_spaces import merged
 from service import tracking
 from service.adapters.memory_store import MemoryStore
 from service.adapters.mlflow_tracker import MlflowTracker
 from service.domain import Measurement, Sweep, SweepState, Trial, TrialState
 from service.settings import Settings
 from service.spec import SweepSpec
+from trainables.saved_model import save_model
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
@@ -194,10 +196,35 @@ class Lab:
         values = None if value is None else (value,)
         self.store.move_trial(trial_id, state, at=self.at(), values=values, reason=reason)
 
+    def extend(self, trials: int, time_budget: str | None = None) -> None:
+        changes = {"search": {"trials": trials}, "stop": {"time_budget": time_budget}}
+        spec = SweepSpec.from_dict(merged(self.spec.to_dict(), changes)).to_dict()
+        self.store.change_spec(self.id, spec, seen=self.store.sweep(self.id), at=self.at())
+
     def version(self, trial_id: str, value: float, path: Path) -> None:
         self.store.add_model_version(
             name=self.name, sweep_id=self.id, trial_id=trial_id, value=value, path=str(path), at=self.at()
         )
+
+    def save(self, folder: Path) -> Path:
+        """Saves a model with fresh weights there."""
+        trial = self.spec.trial({"train.learning_rate": 0.001})
+        dataset = trial.data.load(folder.with_name("data"))
+        model = trial.model.build(input_shape=dataset.preprocessing.input_shape, outputs=dataset.task.outputs)
+        save_model(folder, trial=trial, dataset=dataset, weights=model.state_dict(), step=1, metrics={})
+        return folder
+
+    def fill(self, saved: Path) -> None:
+        """A whole sweep: two trials, a champion, pictures."""
+        for number, value in enumerate((0.5, 0.7)):
+            trial_id = self.trial(number)
+            self.measure(trial_id, 1, accuracy=value)
+            self.finish(trial_id, TrialState.COMPLETED, value)
+            self.version(trial_id, value, saved)
+        pictures = self.settings.pictures(self.id)
+        pictures.mkdir(parents=True)
+        (pictures / "learning_curves.png").write_bytes(b"picture")
+        self.store.move_sweep(self.id, SweepState.COMPLETED, at=self.at())
 
     def another(self, sweep_id: str, path: Path) -> str:
         """Goes on with another sweep of the same name: its trial, whose model is the champion."""

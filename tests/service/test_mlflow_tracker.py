@@ -23,7 +23,7 @@ from service.domain import Exploit, SweepState, TrialState
 from service.errors import NotFound, Unavailable
 from service.settings import Settings
 from tests.service.mlflow_lab import TRACE, Lab, impatient_way, mlflow_server
-from trainables.saved_model import load_model, save_model
+from trainables.saved_model import load_model
 
 
 @pytest.fixture(name="server", scope="module")
@@ -48,12 +48,7 @@ def _lab(tracking: Settings, request: pytest.FixtureRequest) -> Lab:
 @pytest.fixture(name="saved")
 def _saved(tmp_path: Path, lab: Lab) -> Path:
     """A saved model with fresh weights."""
-    trial = lab.spec.trial({"train.learning_rate": 0.001})
-    dataset = trial.data.load(tmp_path / "data")
-    model = trial.model.build(input_shape=dataset.preprocessing.input_shape, outputs=dataset.task.outputs)
-    folder = tmp_path / "saved"
-    save_model(folder, trial=trial, dataset=dataset, weights=model.state_dict(), step=1, metrics={})
-    return folder
+    return lab.save(tmp_path / "saved")
 
 
 def test_an_analysis_is_on_the_page_of_its_trial(lab: Lab, tmp_path: Path) -> None:
@@ -163,6 +158,47 @@ def test_what_a_sweep_waits_for_is_not_its_reason_in_mlflow(lab: Lab) -> None:
     assert (tags["sweepserve.state"], tags["sweepserve.reason"]) == ("running", "")
 
 
+def test_what_goes_on_after_its_end_runs_in_mlflow_too(lab: Lab) -> None:
+    """A sweep and its trials, also one that had failed before its first step."""
+    for number, state in enumerate((TrialState.FAILED, TrialState.STOPPED)):
+        lab.finish(lab.trial(number), state)
+    lab.store.move_sweep(lab.id, SweepState.FAILED, at=lab.at())
+    lab.show()
+    assert [run.info.status for run in lab.runs()] == ["FAILED", "FAILED", "KILLED"]
+    for state in (TrialState.PAUSED, TrialState.RUNNING):
+        for number in range(2):
+            lab.finish(f"{lab.id}-{number:04}", state)
+    lab.store.move_sweep(lab.id, SweepState.QUEUED, at=lab.at())
+    lab.show()
+    assert [run.info.status for run in lab.runs()] == ["RUNNING"] * 3
+
+
+def test_an_extension_is_shown_beside_the_parameters_of_the_start(lab: Lab) -> None:
+    """MLflow takes no other value of a parameter: the new one is a tag, also where the first event comes once more."""
+    lab.show()
+    run_id = lab.runs()[0].info.run_id
+    lab.extend(8, "2h")
+    lab.client.set_tag(run_id, "sweepserve.event", "0")
+    for trials in (8, 9):
+        lab.tracker = MlflowTracker(lab.settings)
+        lab.extend(trials, "2h")
+        lab.show()
+        run = lab.runs()[0].data
+        assert (run.params["search.trials"], run.params["stop.time_budget"]) == ("3", "null")
+        named = ("search.trials", "stop.time_budget", "search.sampler")
+        assert [run.tags.get(f"sweepserve.{name}") for name in named] == [str(trials), "2h", None]
+        written = Path(lab.client.download_artifacts(run_id, "spec.json")).read_text()
+        assert json.loads(written) == lab.store.sweep(lab.id).spec
+
+
+def test_of_several_extensions_before_the_first_look_the_last_is_shown(lab: Lab) -> None:
+    """Each has its turn."""
+    lab.extend(8)
+    lab.extend(9)
+    lab.show()
+    assert lab.runs()[0].data.tags["sweepserve.search.trials"] == "9"
+
+
 def test_repeats_tell_what_their_point_came_to(tracking: Settings) -> None:
     """Each run has its seed; the first run of a point has mean, standard deviation and best of those that completed."""
     lab = Lab(tracking, "repeats", search={"trials": 2, "repeats": 3, "seed": 7})
@@ -200,40 +236,17 @@ def test_what_a_population_does_is_shown_over_time(tracking: Settings) -> None:
     assert [(metric.step, metric.value) for metric in history] == [(0, 0.001), (2, 0.004)]
 
 
-def fill(lab: Lab, saved: Path) -> None:
-    """A whole sweep: two trials, a champion, pictures."""
-    for number, value in enumerate((0.5, 0.7)):
-        trial_id = lab.trial(number)
-        lab.measure(trial_id, 1, accuracy=value)
-        lab.finish(trial_id, TrialState.COMPLETED, value)
-        lab.version(trial_id, value, saved)
-    pictures = lab.settings.pictures(lab.id)
-    pictures.mkdir(parents=True)
-    (pictures / "learning_curves.png").write_bytes(b"picture")
-    lab.store.move_sweep(lab.id, SweepState.COMPLETED, at=lab.at())
-
-
 def test_the_same_events_again_change_nothing(lab: Lab, saved: Path) -> None:
-    """Shown twice by the same tracker, and once more by one that starts afresh, all is as after the first time."""
-    fill(lab, saved)
+    """Shown again by the same tracker, by one that starts afresh, and all anew after one that died before its note."""
+    lab.fill(saved)
     lab.show()
     once = lab.everything()
     lab.show()
-    lab.tracker = MlflowTracker(lab.settings)
-    lab.show()
-    assert lab.everything() == once
-
-
-def test_a_tracker_that_died_in_the_middle_is_continued(lab: Lab, saved: Path) -> None:
-    """Whatever the dead tracker had shown without noting it is shown again over itself: nothing doubles."""
-    fill(lab, saved)
-    lab.show()
-    once = lab.everything()
-    parent = lab.runs()[0]
-    lab.client.set_tag(parent.info.run_id, "sweepserve.event", "0")
-    lab.tracker = MlflowTracker(lab.settings)
-    lab.show()
-    assert lab.everything() == once
+    for noted in (lab.store.sweep(lab.id).last_event, 0):
+        lab.client.set_tag(lab.runs()[0].info.run_id, "sweepserve.event", str(noted))
+        lab.tracker = MlflowTracker(lab.settings)
+        lab.show()
+        assert lab.everything() == once
 
 
 def test_runs_in_the_bin_are_taken_out(lab: Lab) -> None:
@@ -243,9 +256,7 @@ def test_runs_in_the_bin_are_taken_out(lab: Lab) -> None:
     for run in lab.runs():
         lab.client.delete_run(run.info.run_id)
     page = MlflowTracker(lab.settings).url(lab.store.sweep(lab.id))
-    assert [run.info.lifecycle_stage for run in lab.runs()] == ["deleted", "deleted"], (
-        f"asking for {page} restored them"
-    )
+    assert {run.info.lifecycle_stage for run in lab.runs()} == {"deleted"}, f"asking for {page} restored them"
     lab.measure(trial_id, 1, accuracy=0.5)
     with pytest.raises(Unavailable):
         lab.show()
@@ -299,17 +310,15 @@ def test_of_a_deleted_sweep_nothing_stays_that_mlflow_does_not_collect(lab: Lab,
 
 def test_pictures_are_artifacts_of_the_parent(lab: Lab, saved: Path) -> None:
     """What the driver drew is on the sweep's run."""
-    fill(lab, saved)
+    lab.fill(saved)
     lab.show()
-    parent = lab.runs()[0]
-    assert [file.path for file in lab.client.list_artifacts(parent.info.run_id, "pictures")] == [
-        "pictures/learning_curves.png"
-    ]
+    files = lab.client.list_artifacts(lab.runs()[0].info.run_id, "pictures")
+    assert [file.path for file in files] == ["pictures/learning_curves.png"]
 
 
 def test_the_newest_version_is_the_champion(lab: Lab, saved: Path) -> None:
     """Versions are registered under the sweep's name with tags to find them by; the alias is on the newest."""
-    fill(lab, saved)
+    lab.fill(saved)
     lab.show()
     champion = lab.client.get_model_version_by_alias(lab.name, "champion")
     assert champion.tags == {
@@ -323,7 +332,7 @@ def test_the_newest_version_is_the_champion(lab: Lab, saved: Path) -> None:
 
 def test_the_alias_is_on_the_champion(lab: Lab, saved: Path) -> None:
     """Also where a person promotes or sweeps are deleted, all of them too; an event that comes late moves nothing."""
-    fill(lab, saved)
+    lab.fill(saved)
     first, before = lab.id, lab.store.events(lab.id)
     lab.store.promote(lab.name, 1, at=lab.at())
     assert lab.champion() == f"{first}-0000"
@@ -351,7 +360,7 @@ def test_of_a_sweep_that_has_ended_the_tracker_remembers_no_runs(lab: Lab) -> No
 @pytest.fixture(name="logged")
 def _logged(lab: Lab, saved: Path) -> Iterator[Path]:
     """The champion as MLflow keeps it."""
-    fill(lab, saved)
+    lab.fill(saved)
     lab.show()
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(lab.settings.tracking_url)
