@@ -44,6 +44,11 @@ class FamilyConfig(Config):
         """The kinds of tasks that the model can be asked (`TASKS`)."""
         return frozenset({"classification"})
 
+    @property
+    def trains_whole(self) -> bool:
+        """Training calls the module itself: those passes are what `train.compile` translates."""
+        return True
+
     @abstractmethod
     def build(self, *, input_shape: tuple[int, int, int], outputs: int) -> nn.Module:
         """The module, freshly initialised from torch's global random generator.

@@ -69,6 +69,9 @@ class TrialConfig:
         if task.kind not in trial.model.tasks:
             asked = f"{name} asks for {task.kind}, and {family} answers {' and '.join(sorted(trial.model.tasks))}"
             raise ConfigError([Fault(("data", "name"), f"need a dataset that fits the family: {asked}")])
+        if trial.train.compile != "off" and not trial.model.trains_whole:
+            rule = f"need off for {family}: its training calls parts of the network, and whole passes are translated"
+            raise ConfigError([Fault(("train", "compile"), f"{rule}; got {trial.train.compile}")])
         known = [f"validation/{name}" for name in task.METRICS]
         if trial.train.monitor is not None and trial.train.monitor not in known:
             message = f"need one of {', '.join(known)} on {name}, got {shown(trial.train.monitor)}"

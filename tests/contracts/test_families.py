@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from search_spaces.library import default_space
+from trainables.config import ConfigError
 from trainables.data.dataset import Dataset, DatasetConfig
 from trainables.data.digits import Digits
 from trainables.data.pathfinder import Pathfinder
@@ -80,12 +81,16 @@ def test_every_corner_builds_learns_and_comes_back_from_disk(
     inputs = preprocessing.normalize(torch.from_numpy(np.array(dataset.train.images)))
     targets = torch.from_numpy(np.array(dataset.train.targets))
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    called: list[bool] = []
+    counting = model.register_forward_hook(lambda *_: called.append(True))
     for _ in range(MOST_BATCHES):
         learned = trial.model.training_loss(model, inputs, targets, task=task, train=trial.train, progress=0.0)
         assert learned.outputs.shape == (4, task.outputs, *(targets.shape[1:] if task.kind == "segmentation" else ()))
         learned.loss.backward()
         if all(parameter.grad is not None for parameter in trainable.values()):
             break
+    counting.remove()
+    assert bool(called) == trial.model.trains_whole
     for name, parameter in trainable.items():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -96,6 +101,16 @@ def test_every_corner_builds_learns_and_comes_back_from_disk(
     model = model.eval().to(memory_format=torch.channels_last)  # as it is loaded: deep networks amplify rounding
     with torch.inference_mode():
         torch.testing.assert_close(again.module(inputs), model(inputs), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_whole_passes_are_asked_to_be_translated(family: str) -> None:
+    """`train.compile` is refused where it would translate nothing."""
+    if FAMILIES[family]().trains_whole:
+        assert trial_at(family, {"train.compile": "on"}).train.compile == "on"
+    else:
+        with pytest.raises(ConfigError, match=rf"train\.compile: need off for {family}.*; got on"):
+            trial_at(family, {"train.compile": "on"})
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -90,6 +90,11 @@ class PoseNetConfig(FamilyConfig):
         """Camera poses."""
         return frozenset({"pose"})
 
+    @property
+    def trains_whole(self) -> bool:
+        """It calls `poses`, of all heads."""
+        return False
+
     def training_loss(
         self, module: nn.Module, inputs: Tensor, targets: Tensor, *, task: Task, train: TrainConfig, progress: float
     ) -> TrainingLoss:

@@ -108,6 +108,11 @@ class ContourRNNConfig(FamilyConfig):
         """One answer an image, or one a pixel."""
         return frozenset({"segmentation" if self.readout == "pixels" else "classification"})
 
+    @property
+    def trains_whole(self) -> bool:
+        """It calls the circuit, a step at a time."""
+        return False
+
     def build(self, *, input_shape: tuple[int, int, int], outputs: int) -> ContourRNN:
         """The network for images of any size (td_hcnn: of at least 8 x 8).
 
