@@ -17,9 +17,10 @@ VANISHED = 1e-6
 
 @final
 class Gradients:
-    """The norm of every layer's gradient in each iteration of a step; a layer is a module with parameters of its own.
+    """How large every layer's gradient is in each iteration of a step; a layer is a module with parameters of its own.
 
-    Norms stay on the device: only reading them waits for it.
+    The norm tells how far a step moves the layer; the mean absolute value, which layers of any size have alike, is what
+    the thesis gives. Both stay on the device: only reading them waits for it.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -30,31 +31,36 @@ class Gradients:
         self._layers = {name: parameters for name, parameters in trained.items() if parameters}
         self._parameters = [parameter for parameters in self._layers.values() for parameter in parameters]
         self._norms: list[Tensor] = []
+        """An iteration each: `[2, parameters]`, sums of absolute values and norms."""
 
     def add(self) -> None:
         """Notes the gradients as they are now; one that is not there counts as zero."""
         nothing = torch.zeros((), device=self._parameters[0].device)
-        norms = iter(torch._foreach_norm([p.grad for p in self._parameters if p.grad is not None]))
-        self._norms.append(torch.stack([nothing if p.grad is None else next(norms) for p in self._parameters]))
+        given = [p.grad for p in self._parameters if p.grad is not None]
+        orders = [iter(torch._foreach_norm(given, order)) for order in (1, 2)]
+        norms = [nothing if p.grad is None else next(order) for order in orders for p in self._parameters]
+        self._norms.append(torch.stack(norms).view(2, -1))
 
     def read(self, before: Mapping[str, float]) -> dict[str, float]:
-        """`gradient/<layer>`, the mean norm over the iterations; `gradient/<layer>/peak`, the largest since the start;
-        `gradient/truncated`.
+        """`gradient/<layer>`, the mean norm over the iterations; `gradient/<layer>/mean_absolute`, that of the absolute
+        values; of either the largest since the start, `/peak`; `gradient/truncated`.
 
         Args:
             before: the metrics of the step before; empty if there was none.
         """
-        squares = torch.split(
-            torch.stack(self._norms).double().square(), [len(own) for own in self._layers.values()], dim=1
-        )
-        norms = {layer: own.sum(dim=1).sqrt() for layer, own in zip(self._layers, squares, strict=True)}
-        means = {layer: float(norm.mean()) for layer, norm in norms.items()}
+        measured: dict[str, Tensor] = {}
+        of_layers = torch.split(torch.stack(self._norms).double(), [len(own) for own in self._layers.values()], dim=2)
+        for (layer, parameters), own in zip(self._layers.items(), of_layers, strict=True):
+            sums, norms = own.unbind(dim=1)
+            measured[f"gradient/{layer}"] = norms.square().sum(dim=1).sqrt()
+            measured[f"gradient/{layer}/mean_absolute"] = sums.sum(dim=1) / sum(p.numel() for p in parameters)
+        means = {name: float(values.mean()) for name, values in measured.items()}
         peaks = {
-            f"gradient/{layer}/peak": max(float(norm.max()), before.get(f"gradient/{layer}/peak", 0.0))
-            for layer, norm in norms.items()
+            f"{name}/peak": max(float(values.max()), before.get(f"{name}/peak", 0.0))
+            for name, values in measured.items()
         }
-        told = {f"gradient/{layer}": mean for layer, mean in means.items()}
-        return told | peaks | {"gradient/truncated": float(is_truncated(list(means.values())))}
+        truncated = is_truncated([means[f"gradient/{layer}"] for layer in self._layers])
+        return means | peaks | {"gradient/truncated": float(truncated)}
 
 
 def is_truncated(norms: list[float]) -> bool:

@@ -70,7 +70,9 @@ class TrainConfig(Config):
         None, at_least=1, help="steps without a better `monitor` before training ends; none: never"
     )
     diagnostics: bool = setting(
-        False, help="report each layer's gradient in every step: its mean norm, and the peak of all iterations so far"
+        False,
+        help="report each layer's gradient in every step: the mean of its norm and of its mean absolute value, and the "
+        "peaks of all iterations so far",
     )
     monitor: str | None = setting(
         None, help="what tells the best step, whose weights are kept: validation/accuracy, ...; none: the task's first"

@@ -24,7 +24,7 @@ MOST_LINES = 12
 """With more networks than this a picture of lines says nothing."""
 FEWEST_RATES = 3
 """Two are no curve."""
-GRADIENT, PEAK, TRUNCATED = "gradient/", "/peak", "gradient/truncated"
+GRADIENT, MEAN_ABSOLUTE, TRUNCATED = "gradient/", "/mean_absolute", "gradient/truncated"
 
 Curves = Mapping[str, Mapping[float, Sequence[float]]]
 """By network, by learning rate: a number a trial."""
@@ -63,12 +63,12 @@ def learning_rate_figures(
         axes.set_yscale("log")
         figure.legend(loc="outside right upper", frameon=False)
         figures["learning_rate_loss"] = figure
-    layers = {name for metrics in last.values() for name in metrics if name.startswith(GRADIENT)}
-    layers = {name for name in layers if name != TRUNCATED and not name.endswith(PEAK)}
+    names = {name for metrics in last.values() for name in metrics}
+    layers = {name for name in names if name.startswith(GRADIENT) and name.endswith(MEAN_ABSOLUTE)}
     settled: dict[str, dict[str, Mapping[float, Sequence[float]]]] = defaultdict(dict)
     for layer in sorted(layers):
         for network, rates in curves(_of(last, layer, above=0)).items():
-            settled[network][layer.removeprefix(GRADIENT)] = rates
+            settled[network][layer.removeprefix(GRADIENT).removesuffix(MEAN_ABSOLUTE)] = rates
     if settled:
         figures["learning_rate_gradients"] = _gradients(spec, settled)
     return figures
@@ -101,7 +101,7 @@ def _gradients(spec: SweepSpec, settled: Mapping[str, Curves]) -> Figure:
         panel.set_title(network, fontsize=9)
         panel.set_xscale("log")
         panel.set_yscale("log")
-        panel.set(xlabel=RATE, ylabel="mean norm")
+        panel.set(xlabel=RATE, ylabel="mean absolute value")
         panel.grid(alpha=0.3)
         panel.legend(frameon=False, fontsize=7)
     for panel in panels[len(settled) :]:

@@ -36,9 +36,10 @@ def robustness() -> tuple[SweepSpec, list[Trial], list[Measurement]]:
             metrics = {
                 "validation/accuracy": value,
                 "validation/loss": math.nan if broken else rate,
-                "gradient/fc1": 0.0 if rate > 3 else 0.01 / rate,
-                "gradient/head": 0.1,
-                "gradient/head/peak": 1.0,
+                "gradient/fc1": 5.0,
+                "gradient/fc1/mean_absolute": 0.0 if rate > 3 else 0.01 / rate,
+                "gradient/head/mean_absolute": 0.1,
+                "gradient/head/mean_absolute/peak": 1.0,
                 "gradient/truncated": float(rate > 3),
             }
             measurements.append(Measurement(trial_id=trial["id"], step=1, at=NOW, metrics=metrics))

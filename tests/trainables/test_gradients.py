@@ -15,22 +15,27 @@ from trainables.training import Training
 from trainables.trial import TrialConfig
 
 
-def test_norms_are_of_whole_layers() -> None:
+def test_norms_and_means_are_of_whole_layers() -> None:
     """A layer's weight and bias together; means and peaks over iterations, peaks also over the steps before."""
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
     gradients = Gradients(model)
     for size in (1.0, 3.0):
         for parameter in model.parameters():
-            parameter.grad = torch.full_like(parameter, size)
+            parameter.grad = torch.full_like(parameter, -size)
+        model[0].bias.grad = torch.zeros(2)  # the mean is of numbers: 4 of size and 2 of zero
         gradients.add()
-    told = gradients.read({"gradient/2/peak": 100.0})
-    first, last = math.sqrt(4 + 2), math.sqrt(2 + 1)
+    told = gradients.read({"gradient/2/peak": 100.0, "gradient/0/mean_absolute/peak": 7.0})
+    first, last = math.sqrt(4), math.sqrt(2 + 1)
     assert told == pytest.approx(
         {
             "gradient/0": 2 * first,
             "gradient/0/peak": 3 * first,
+            "gradient/0/mean_absolute": 2 * 4 / 6,
+            "gradient/0/mean_absolute/peak": 7.0,
             "gradient/2": 2 * last,
             "gradient/2/peak": 100.0,
+            "gradient/2/mean_absolute": 2.0,
+            "gradient/2/mean_absolute/peak": 3.0,
             "gradient/truncated": 0.0,
         }
     )
@@ -45,7 +50,7 @@ def test_a_layer_without_a_gradient_counts_as_zero() -> None:
     gradients.add()
     told = gradients.read({})
     assert "gradient/0" not in told
-    assert told["gradient/1"] == 0
+    assert told["gradient/1"] == told["gradient/1/mean_absolute"] == 0
     assert told["gradient/truncated"] == 1
 
 
