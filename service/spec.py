@@ -100,6 +100,8 @@ class SweepSpec:
                 return ("fixed", name, *rest)
         if path == ("train", "monitor"):  # it is the first objective unless the document says otherwise
             return ("objectives", 0, "metric")
+        if path == ("train", "patience"):
+            return ("stop", "patience")
         return path if path[0] == "data" else ("fixed", ".".join(map(str, path)))
 
     @staticmethod

@@ -74,8 +74,13 @@ class TrainConfig(Config):
         help="report each layer's gradient in every step: the mean of its norm and of its mean absolute value, and the "
         "peaks of all iterations so far",
     )
+    keep: Literal["best", "last"] = setting(
+        "best",
+        help="the step whose weights are kept: the best by `monitor`, or the last; relaxed sharing of weights keeps "
+        "the last either way",
+    )
     monitor: str | None = setting(
-        None, help="what tells the best step, whose weights are kept: validation/accuracy, ...; none: the task's first"
+        None, help="what tells the best step: validation/accuracy, ...; none: the task's first"
     )
     initial_weights: WeightsName | None = setting(
         None,
@@ -86,6 +91,8 @@ class TrainConfig(Config):
     seed: int = setting(0, at_least=0, help="of initialisation, data order and augmentation")
 
     def rules(self) -> Iterator[tuple[str, str]]:
-        """Nesterov's momentum needs momentum and no dampening."""
+        """Nesterov's momentum needs momentum and no dampening; patience needs a best step."""
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             yield "nesterov", f"needs momentum > 0 and dampening 0, got {self.momentum} and {self.dampening}"
+        if self.keep == "last" and self.patience is not None:
+            yield "patience", f"need none with keep last, which looks for no better step, got {self.patience}"

@@ -124,7 +124,7 @@ class Training:
         return None
 
     def advance(self) -> dict[str, float]:
-        """Trains one step, validates in float32 and keeps the weights if they are the best so far.
+        """Trains one step, validates in float32 and keeps the weights if they are the best so far (or the newest).
 
         Returns:
             `train/...` (while the weights moved) and `validation/...` as the task measures them, what
@@ -154,7 +154,7 @@ class Training:
             if "forward_seconds" not in self._cost:
                 self._cost["forward_seconds"] = cost.forward_seconds(self.model, self._example())
             self.history[self.step] = metrics = {**metrics, **self._cost}
-            if self._is_best():
+            if self._is_to_keep():
                 self.best_step, self.best_metrics = self.step, dict(metrics)
                 self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
             if self.finished is not None and self.best_step is not None:
@@ -339,8 +339,10 @@ class Training:
         metrics = measured.read(name, self.dataset.task)
         return metrics | {f"{name}/images_per_second": len(split) / (time.perf_counter() - started)}
 
-    def _is_best(self) -> bool:
+    def _is_to_keep(self) -> bool:
         sign = -1 if METRICS[self.monitor] == "min" else 1
         if self.diverged:
             return False
+        if self.config.train.keep == "last":
+            return True
         return self.best_step is None or sign * self.metrics[self.monitor] > sign * self.best_metrics[self.monitor]

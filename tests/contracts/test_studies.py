@@ -105,6 +105,13 @@ def test_batches_are_larger_with_all_images_of_cluttered_abc(name: str) -> None:
     assert {(trial.data.train == 144_000, trial.train.batch_size) for trial in trials} == {(False, 196), (True, 512)}
 
 
+@pytest.mark.parametrize("name", ["figure-3", "figure-4", "table-1", "table-2", "table-3"])
+def test_shared_and_relaxed_networks_are_compared_after_their_last_epoch(name: str) -> None:
+    """Relaxed ones can be no others, so that the best epoch of those without would be an advantage."""
+    spec = SweepSpec.from_dict(study(f"shared-resnet-{name}"))
+    assert {spec.trial(point).train.keep for point in spec.space.grid()} == {"last"}
+
+
 def _sweep(spec: SweepSpec, folder: Path, data_root: Path) -> tuple[list[Trial], list[Training]]:
     """The sweep's trials, one after another in this process, as its driver and its workers would run them."""
     store, clock = MemoryStore(), ManualClock()

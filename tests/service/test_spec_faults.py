@@ -148,6 +148,16 @@ def test_every_fault_is_listed_with_its_place() -> None:
         (BASE | {"resources": {"gpus": 1e-309}}, "/resources/gpus", "need 0 or at least 0.0001, got 1e-309"),
         (BASE | {"search": 40}, "/search", "need a mapping of settings, got 40"),
         (BASE | {"stop": {"patience": 2}, "fixed": {"train.patience": 2}}, "/stop/patience", "not both"),
+        (
+            BASE | {"stop": {"patience": 2}, "fixed": {"train.keep": "last"}},
+            "/stop/patience",
+            "need none with keep last",
+        ),
+        (
+            BASE | {"family": "contour_rnn", "fixed": {"train.compile": "on"}},
+            "/fixed/train.compile",
+            "need off for contour_rnn",
+        ),
         (BASE | {"search": {"trials": 10**6 + 1}}, "/search/trials", "<= 1e+06, got 1000001"),
         (
             BASE | {"search": {"sampler": "grid"}},

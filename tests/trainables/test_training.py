@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from trainables.config import ConfigError
 from trainables.data.dataset import Dataset, Split
 from trainables.reported import REPORTED, VOLATILE
 from trainables.saved_model import save_model
@@ -160,6 +161,34 @@ def test_the_best_weights_are_kept(monitor: str, make_training: Callable[..., Tr
     assert training.best_step == best + 1
     assert training.best_metrics[monitor] == history[best]
     assert all(torch.equal(value, training.best_weights[name]) for name, value in weights[best].items())
+
+
+def test_the_last_weights_are_kept(make_training: Callable[..., Training]) -> None:
+    """With `keep: last`, though no step is better than the first; continuing keeps on, and patience is refused."""
+    settings = {"keep": "last", "learning_rate": 1e-30, "optimizer": "sgd", "max_epochs": 3}
+    first, training = make_training(**settings), make_training(**settings)
+    first.advance()
+    training.restore(first.state())
+    while training.finished is None:
+        training.advance()
+        assert training.best_step == training.step
+    assert training.step == 3
+    assert lasting(training.best_metrics) == lasting(training.metrics)
+    assert all(torch.equal(value, training.best_weights[name]) for name, value in training.state().weights.items())
+    with pytest.raises(ConfigError, match="patience: need none with keep last"):
+        make_training(keep="last", patience=2)
+
+
+def test_last_weights_that_diverged_are_not_kept(make_training: Callable[..., Training]) -> None:
+    """Those of the step before are."""
+    training = make_training(keep="last")
+    training.advance()
+    with torch.no_grad():
+        next(training.model.parameters()).fill_(float("nan"))
+    training.advance()
+    assert training.diverged
+    assert training.best_step == 1
+    assert all(value.isfinite().all() for value in training.best_weights.values())
 
 
 def test_patience_ends_it(make_training: Callable[..., Training]) -> None:
