@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from abc import abstractmethod
@@ -57,7 +58,7 @@ class DatasetConfig(Config):
     RECIPE: ClassVar[int] = 1
     """Raised by a dataset whenever the same config begins to give other bytes."""
     OPTIONAL: ClassVar[frozenset[str]] = frozenset()
-    """Settings that the digest leaves out where they are empty or false: datasets on disk are older than they are."""
+    """Settings that the digest leaves out where they are as by default: datasets on disk are older than they are."""
 
     train: int = setting(at_least=1, help="training images")
 
@@ -96,7 +97,8 @@ class DatasetConfig(Config):
     @property
     def digest(self) -> str:
         """16 hex digits that name the content: equal configs have equal digests."""
-        content = {key: value for key, value in self.to_dict().items() if value or key not in self.OPTIONAL}
+        usual = {field.name: field.default for field in dataclasses.fields(self) if field.name in self.OPTIONAL}
+        content = {key: value for key, value in self.to_dict().items() if key not in usual or value != usual[key]}
         text = json.dumps({"recipe": self.RECIPE, **content}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

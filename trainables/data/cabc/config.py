@@ -16,7 +16,7 @@ from trainables.config import setting
 from trainables.data.cabc.difficulty import DIFFICULTIES
 from trainables.data.cache import cached
 from trainables.data.dataset import Dataset, DatasetConfig, Progress, Split
-from trainables.data.drawn import labelled, masked
+from trainables.data.drawn import PIXEL_RANGE_HELP, RESIZE_HELP, PixelRange, Resize, drawn_grey, labelled, masked
 from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
 from trainables.tasks import Classification, Segmentation, Task
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class ClutteredABC(DatasetConfig):
     """Which cluttered ABC images, how many, and at what size."""
 
-    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"masks"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"masks", "pixel_range"})
 
     difficulty: Literal["easy", "intermediate", "hard"] = setting(
         "hard", help="easy: both letters vary together and lie opposite each other; hard: each varies for itself"
@@ -43,7 +43,8 @@ class ClutteredABC(DatasetConfig):
     image_size: int = setting(
         150, at_least=8, at_most=1024, help="rows and columns of the images, which are drawn at 350"
     )
-    resize: Literal["nearest", "area"] = setting("nearest", help="how the drawn image gets this size")
+    resize: Resize = setting("nearest", help=RESIZE_HELP)
+    pixel_range: PixelRange = setting("centred", help=PIXEL_RANGE_HELP)
     masks: bool = setting(
         False, help="ask which pixels the marked letter covers, of images with one ring, and not for the class"
     )
@@ -64,10 +65,8 @@ class ClutteredABC(DatasetConfig):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Grey, resized, and from -0.5 to 0.5, as the narrow ResNets were trained."""
-        return Preprocessing(
-            height=self.image_size, width=self.image_size, interpolation=self.resize, mean=(0.5,), std=(1.0,)
-        )
+        """Grey, resized, and of the pixel range asked for."""
+        return drawn_grey(self.image_size, self.resize, self.pixel_range)
 
     def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
         """The three splits. Image i of a split is the same whatever the splits' sizes."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, final
 from trainables.config import setting
 from trainables.data.cache import Make, cached
 from trainables.data.dataset import Dataset, DatasetConfig, Progress, Split
-from trainables.data.drawn import labelled, masked
+from trainables.data.drawn import PIXEL_RANGE_HELP, RESIZE_HELP, PixelRange, Resize, drawn_grey, labelled, masked
 from trainables.data.pathfinder.frame import PRESETS, Frame
 from trainables.data.spread import Spread, over_threads
 from trainables.preprocessing import Preprocessing
@@ -36,7 +36,7 @@ class Pathfinder(DatasetConfig):
     `match_distances` takes the shortcut away.
     """
 
-    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"masks"})
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset({"masks", "pixel_range"})
 
     path_length: int = setting(14, at_least=2, help="dashes of each of the two long paths")
     preset: Literal["papers", "lra_32", "lra_64", "lra_128", "lra_256"] = setting(
@@ -56,7 +56,8 @@ class Pathfinder(DatasetConfig):
         at_most=1024,
         help="rows and columns of the images; none: the preset's (the papers': 150), or frame.window",
     )
-    resize: Literal["nearest", "area"] = setting("nearest", help="how the drawn image gets this size")
+    resize: Resize = setting("nearest", help=RESIZE_HELP)
+    pixel_range: PixelRange = setting("centred", help=PIXEL_RANGE_HELP)
     masks: bool = setting(
         False, help="ask which pixels the marked path covers, of images with one disc, and not for the class"
     )
@@ -77,9 +78,9 @@ class Pathfinder(DatasetConfig):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Grey, resized, and from -0.5 to 0.5, as the narrow ResNets were trained."""
+        """Grey, resized, and of the pixel range asked for."""
         size = self.image_size or (self.frame.window if self.frame else PRESETS[self.preset].image_size)
-        return Preprocessing(height=size, width=size, interpolation=self.resize, mean=(0.5,), std=(1.0,))
+        return drawn_grey(size, self.resize, self.pixel_range)
 
     @property
     def drawn(self) -> Frame:
