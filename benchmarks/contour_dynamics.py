@@ -52,6 +52,7 @@ def trial_of(rule: str, seed: int, options: Mapping[str, Any], *, path_length: i
     data = {
         "name": "pathfinder",
         "preset": "lra_32",
+        "pixel_range": "unit",
         "masks": True,
         "path_length": path_length or options["path_length"],
         "distractors": options["distractors"],
@@ -65,6 +66,7 @@ def trial_of(rule: str, seed: int, options: Mapping[str, Any], *, path_length: i
         "channels": options["channels"],
         "kernel": options["kernel"],
         "statistics": "batch",  # as the public code has it: then every step is the same map
+        "symmetry": "none",  # as well
         "rule": rule,
         "steps": STEPS[rule],
     }

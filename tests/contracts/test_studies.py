@@ -53,6 +53,35 @@ def test_every_corner_of_a_study_has_a_network_for_its_images(name: str, small: 
         assert any(parameter.requires_grad for parameter in outline(spec.trial(corner)).parameters())
 
 
+CONTOUR_STUDIES = [name for name in studies() if study(name)["family"] == "contour_rnn"]
+MOST_UNROLLED = 20
+"""Steps whose activations a large GPU can hold, at batches of 128 images of 150 x 150."""
+
+
+@pytest.mark.parametrize("name", CONTOUR_STUDIES)
+def test_contour_networks_learn_from_what_the_published_ones_did(name: str) -> None:
+    """Pixels from 0 to 1; C-RBP's from images resized cubically, by horizontal kernels that nothing ties."""
+    spec = SweepSpec.from_dict(study(name))
+    for corner in spec.space.corners():
+        trial = spec.trial(corner)
+        assert trial.data.preprocessing.mean == (0.0,)
+        assert trial.data.preprocessing.std == (1.0,)
+        model = trial.model.to_dict()
+        assert (model["readout"] == "pixels") == (trial.data.preprocessing.interpolation == "cubic")
+        assert model["network"] != "softplus_hgru" or model["symmetry"] == "none"
+
+
+@pytest.mark.parametrize("name", CONTOUR_STUDIES)
+def test_no_study_goes_back_through_more_steps_than_fit_in_memory(name: str) -> None:
+    """Only rules whose memory does not grow with the steps take many; the trials are these points and no more."""
+    spec = SweepSpec.from_dict(study(name))
+    points = list(spec.search.enqueue) or list(spec.space.grid())
+    assert spec.search.trials == len(points)
+    for point in points:
+        model = spec.trial(point).model.to_dict()
+        assert model["rule"].endswith("rbp") or model["steps"] <= MOST_UNROLLED
+
+
 @pytest.mark.parametrize(
     "name",
     [name for name in SCALED if _images_seen(name) <= MOST_IMAGES],
