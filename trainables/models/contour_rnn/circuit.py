@@ -58,19 +58,18 @@ class Circuit(nn.Module):
     ) -> None:
         super().__init__()
         self.channels, self.rectified = channels, rectified
-        kernels = []
-        for _ in range(1 if one_kernel else 2):
-            weight = torch.empty(channels, channels, kernel, kernel)
-            if rectified:
-                nn.init.trunc_normal_(weight, std=(channels * kernel**2) ** -0.5)
-            else:
-                nn.init.xavier_uniform_(weight)
-            kernels.append(HorizontalKernel(weight, symmetry=symmetry, form=form))
+        weights = [
+            _drawn(channels, channels, kernel, kernel, std=(channels * kernel**2) ** -0.5)
+            for _ in range(1 if one_kernel else 2)
+        ]
+        self.kernels = nn.ModuleList(HorizontalKernel(one, symmetry=symmetry, form=form) for one in weights)
+        # TensorFlow takes a vector for a kernel from one channel to c. In 2018 weights are scaled by the mean of those
+        # two (Xavier), in 2020 by the first, which makes no difference elsewhere.
+        spread = 1.0 if rectified else (2 / (1 + channels)) ** 0.5
         self.alpha, self.mu, self.gamma, self.kappa, self.omega = (
-            nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, 1, channels)).view(channels, 1, 1)) for _ in range(5)
+            nn.Parameter(_drawn(channels, 1, 1, std=spread)) for _ in range(5)
         )
-        self.kernels = nn.ModuleList(kernels)
-        self.gates = nn.ParameterList(nn.init.xavier_uniform_(torch.empty(channels, channels, 1, 1)) for _ in range(2))
+        self.gates = nn.ParameterList(_drawn(channels, channels, 1, 1, std=channels**-0.5) for _ in range(2))
         drawn = gate_bias(channels, steps, bias)
         self.gate_biases = nn.ParameterList([-drawn, drawn.clone()])
         self.norms: nn.ModuleList | None = None
@@ -128,3 +127,9 @@ class Circuit(nn.Module):
             return maps
         normalised: Tensor = self.norms[which](maps, t)
         return normalised
+
+
+def _drawn(*shape: int, std: float) -> Tensor:
+    """Normal, cut off at twice its width, and of this standard deviation once it is."""
+    width = std / 0.8796
+    return nn.init.trunc_normal_(torch.empty(shape), std=width, a=-2 * width, b=2 * width)

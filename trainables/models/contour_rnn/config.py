@@ -86,11 +86,13 @@ class ContourRNNConfig(FamilyConfig):
         "running", help="of batch norm outside of training: running, or of the batch as the public code of C-RBP has it"
     )
     symmetry: Symmetry = setting(
-        "kernel", help="of the horizontal kernels between channels: kept by kernel, of the gradient only, or none"
+        "kernel",
+        help="of the horizontal kernels between channels: kept by kernel (published with the hGRU), of the gradient "
+        "only (with td+hCNN), or none (with C-RBP)",
     )
     gate_bias: GateBias = setting(
         "chronos",
-        help="initial biases of the gates: log U(1, steps - 1), or uniform without the log, as the public code",
+        help="initial biases of the gates: log U(1, steps - 1), or U(1, 7) as PyTorch code that lost a log has them",
     )
     convolution: AnyForm = setting("auto", help="how large convolutions are computed; the same numbers up to rounding")
 

@@ -18,8 +18,9 @@ class HorizontalKernel(nn.Module):
     """Weights `[c, c, k, k]` between channels and their neighbourhoods.
 
     Linsley et al. (2018) tie the two directions between channels: the weights start equal to their transpose over the
-    two channel axes, and their gradient is averaged with its own (`kernel`). Later code does the second without the
-    first, so that what was asymmetric stays so (`gradient`).
+    two channel axes, and their gradient is averaged with its own (`kernel`); about half of the parameters are free.
+    Kim et al. (2020) and the hGRU's port to PyTorch do the second without the first, so that what was asymmetric stays
+    so (`gradient`). C-RBP does neither (`none`).
     """
 
     def __init__(self, weight: Tensor, *, symmetry: Symmetry, form: AnyForm) -> None:
@@ -58,8 +59,10 @@ def layout_of(form: AnyForm, kernel: int, maps: Tensor) -> torch.memory_format:
 def gate_bias(channels: int, steps: int, kind: GateBias) -> Tensor:
     """Biases `[c]` with which gates remember for 1 to steps - 1 steps: log U(1, T - 1).
 
-    Tallec and Ollivier, "Can recurrent neural networks warp time?" (2018), section 3. The public PyTorch code computes
-    the logarithm and throws it away (`uniform`): its gates move very slowly at first.
+    Tallec and Ollivier, "Can recurrent neural networks warp time?" (2018), section 3. The public PyTorch code draws
+    U(1, 7) whatever the steps, computes the logarithm and throws it away (`uniform`): its gates move very slowly at
+    first.
     """
-    drawn = torch.empty(channels).uniform_(1, max(steps - 1, 1))
-    return drawn.log() if kind == "chronos" else drawn
+    if kind == "uniform":
+        return torch.empty(channels).uniform_(1, 7)
+    return torch.empty(channels).uniform_(1, max(steps - 1, 1)).log()
