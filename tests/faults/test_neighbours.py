@@ -67,7 +67,9 @@ def test_the_database_is_restarted(start_stack: Callable[..., Any], postgres: An
     for _ in range(2):
         stack.until_measured(sweep_id, 8)
         postgres.stop()
-        with pytest.raises(ClientError, match="the database does not answer"):
-            stack.client.sweep(sweep_id)
-        postgres.start()
+        try:
+            with pytest.raises(ClientError, match="the database does not answer"):
+                stack.client.sweep(sweep_id)
+        finally:
+            postgres.start()  # other tests have their databases there
     stack.assert_nothing_is_lost(sweep_id)
