@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from search_spaces import study
@@ -70,6 +71,25 @@ def test_a_line_a_network_over_a_logarithmic_axis() -> None:
     settled = lines(figures["learning_rate_gradients"])
     assert set(settled) == {"fc1", "head"}
     assert sum(settled["fc1"], ()) == pytest.approx((0.01, 1.0, 0.1, 0.1, 1.0, 0.01))
+
+
+def marks(figure: Figure, *, diverged: bool) -> list[tuple[float, float]]:
+    """Where a figure's first axes has crosses, or rings."""
+    found = [one for one in figure.axes[0].collections if isinstance(one, PathCollection)]
+    return [tuple(at) for one in found if (one.get_label() == "diverged") is diverged for at in one.get_offsets()]
+
+
+def test_what_diverged_and_what_was_truncated_is_marked() -> None:
+    """A cross below the lines for each failed trial at its rate, a ring on a line where gradients were truncated."""
+    spec, trials, measurements = robustness()
+    figure = learning_rate_figures(spec, trials, measurements)["learning_rate_robustness"]
+    failed = [trial.point["train.learning_rate"] for trial in trials if trial.state is TrialState.FAILED]
+    assert set(failed) == {10, 100, 1000}
+    crosses = marks(figure, diverged=True)
+    assert sorted(rate for rate, _ in crosses) == sorted(failed)
+    points = [(label, at) for label, line in lines(figure).items() for at in line]
+    assert max(height for _, height in crosses) < min(height for _, (_, height) in points)
+    assert set(marks(figure, diverged=False)) == {at for label, at in points if "lstm" in label and at[0] > 3}
 
 
 def test_other_sweeps_have_no_such_pictures() -> None:
