@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from service.cli.commands import main
+from trainables.data.datasets import DATASETS
 from trainables.data.digits import Digits
 from trainables.data.inventory import stored
 from trainables.data.lock import locked
@@ -161,17 +163,33 @@ def test_a_sheet_shows_images_of_every_class(run: Run, tmp_path: Path) -> None:
         assert (shown == first).all()
 
 
-def test_a_sheet_without_classes_has_as_many_rows_as_columns(run: Run, tmp_path: Path) -> None:
-    """The first images, however many there are."""
+@pytest.mark.parametrize(
+    ("name", "settings", "shown"),
+    [("synthetic_scene", {"train": 10}, 4), ("pathfinder", {"train": 3, "masks": True, "path_length": 6}, 3)],
+)
+def test_a_sheet_without_classes_has_as_many_rows_as_columns(
+    run: Run, tmp_path: Path, name: str, settings: dict[str, Any], shown: int
+) -> None:
+    """The first images, in their order, however many there are; the pixels that a mask covers are tinted."""
     path = tmp_path / "sheet.png"
-    few = ["image_size=32", "train=10", "validation=1", "test=1"]
-    status, out, _ = run("show", "synthetic_scene", "-o", str(path), "--each", "2", "--set", *few)
-    assert status == 0
-    assert out.startswith(f"{path}: 4 train images of synthetic_scene-")
+    settings = {**settings, "image_size": 32, "validation": 1, "test": 1}
+    few = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    status, out, _ = run("show", name, "-o", str(path), "--each", "2", "--set", *few)
+    dataset = DATASETS[name].from_dict(settings).load(tmp_path / "data")
+    assert (status, out) == (0, f"{path}: {shown} train images of {name}-{dataset.digest}\n")
     sheet = cv2.imread(str(path))
     assert sheet is not None
     tile, gap, caption = 96, 4, 16
     assert sheet.shape == (2 * (tile + caption + gap) + gap, 2 * (tile + gap) + gap, 3)
+    tinted = False
+    for number, (image, target) in enumerate(zip(dataset.train.images[:4], dataset.train.targets, strict=False)):
+        top, left = gap + number // 2 * (tile + caption + gap), gap + number % 2 * (tile + gap)
+        blue, _, red = sheet[top : top + tile : 3, left : left + tile : 3].transpose(2, 0, 1)
+        assert (red == image[0]).all()
+        covered = (target > 0) & (image[-1] > 0) if "masks" in settings else np.False_
+        assert ((blue < image[-1]) == covered).all()
+        tinted |= bool(covered.any())
+    assert tinted == ("masks" in settings)
 
 
 @pytest.mark.parametrize(
