@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from trainables.config import ConfigError
 from trainables.folder import temporary_siblings, write_folder
 from trainables.saved_model import WEIGHTS, model_files
 from trainables.training import Training
@@ -72,7 +73,7 @@ def adopt(source: Path, folder: Path, *, name: str, trial: TrialConfig, step: in
 
 
 def read(path: Path) -> TrainingState:
-    """What `write` wrote.
+    """What `write` wrote; settings that its trial did not have yet, in an earlier version, have their defaults.
 
     Raises:
         CorruptCheckpoint: a file is missing or differs from what was written.
@@ -81,6 +82,8 @@ def read(path: Path) -> TrainingState:
 
     files = _checked_files(path)
     values = json.loads(files[_VALUES])
+    with suppress(ConfigError):  # where a setting is gone or no longer legal, it is no trial of now
+        values["trial"] = TrialConfig.from_dict(values["trial"]).to_dict()
     history = {int(step): metrics for step, metrics in values.pop("history").items()}
     tensors = load(files[_TENSORS])
     best = files.get(f"{MODEL}/{WEIGHTS}")

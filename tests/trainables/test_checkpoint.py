@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +88,20 @@ def test_not_a_number_survives(make_training: Callable[..., Training], tmp_path:
     again.restore(state)
     assert again.finished == training.finished
     assert again.best_step is None
+
+
+def test_a_setting_that_came_later_has_its_default(make_training: Callable[..., Training], tmp_path: Path) -> None:
+    """An upgrade makes no other trial of one that is half done."""
+    training = make_training()
+    training.advance()
+    path = checkpoint.write(tmp_path, training)
+    values, index = (json.loads((path / name).read_text()) for name in ("state.json", "checkpoint.json"))
+    del values["trial"]["train"]["keep"]
+    content = json.dumps(values).encode()
+    index["sha256"]["state.json"] = hashlib.sha256(content).hexdigest()
+    (path / "state.json").write_bytes(content)
+    (path / "checkpoint.json").write_text(json.dumps(index))
+    assert checkpoint.read(path).trial == training.config.to_dict()
 
 
 FILES = ["checkpoint.json", "state.json", "state.safetensors", "model/model.json", "model/model.safetensors"]
