@@ -84,6 +84,14 @@ class SearchSpace(Mapping[str, Float | Int | Choice]):
                 point[name] = parameter.at(share)
         return point
 
+    def corner(self, rng: Random) -> dict[str, Any]:
+        """A corner at random: each active parameter at one of its ends."""
+        point: dict[str, Any] = {}
+        for name, parameter in self.items():
+            if self.is_active(name, point):
+                point[name] = rng.choice(parameter.extremes())[1]
+        return point
+
     def check(self, point: Mapping[str, Any]) -> None:
         """Returns if the point belongs to the space.
 

@@ -23,7 +23,7 @@ def settled(spec: SweepSpec, store: Store, *, weights_root: Path) -> SweepSpec:
     A sweep may find a better trial and a model get another version; what this sweep starts from must stay the same.
 
     Raises:
-        InvalidSpec: a reference to nothing, sweeps to learn from that do not compare,
+        InvalidSpec: a reference to nothing, points that are no legal trials, sweeps to learn from that do not compare,
             weights that do not fit, unknown module names, images that do not fit.
     """
     document = spec.to_dict()
@@ -31,7 +31,11 @@ def settled(spec: SweepSpec, store: Store, *, weights_root: Path) -> SweepSpec:
     if faults:
         raise InvalidSpec(faults)
     pinned = SweepSpec.from_dict(document)
-    faults = [*warm_start.faults(pinned, store), *_network_faults(pinned, store, weights_root)]
+    faults = [
+        *pinned.inner_faults(),
+        *warm_start.faults(pinned, store),
+        *_network_faults(pinned, store, weights_root),
+    ]
     if faults:
         raise InvalidSpec(list(dict.fromkeys(faults)))
     return pinned

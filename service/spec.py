@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import Any, final
 
 from search_spaces import SearchSpace, SpaceError, plain, same
@@ -18,12 +19,14 @@ from trainables.trial import SECTIONS, TrialConfig, nest
 
 MAX_VALUES = 5000
 """Values in a spec, at most: far more than any sweep needs, few enough to check while a client waits."""
+LOOKS = 32
+"""Points inside a space, and as many corners at random, that are tried before a sweep is taken: some 20 ms of work."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepSpec:
-    """A legal sweep: every point of `space`, with `data` and `fixed`, is a legal trial. Made by `from_dict`."""
+    """A legal sweep: every corner of `space`, with `data` and `fixed`, is a legal trial. Made by `from_dict`."""
 
     name: str
     family: str
@@ -94,8 +97,8 @@ class SweepSpec:
         for i in range(len(path), 1, -1):
             name, rest = ".".join(map(str, path[:i])), path[i:]
             if name in point:
-                ends = [end for end, value in self.space[name].extremes() if same(value, point[name])]
-                return ("space", name, *ends[0], *rest)
+                ends = (end for end, value in self.space[name].extremes() if same(value, point[name]))
+                return ("space", name, *next(ends, ()), *rest)
             if name in self.fixed:
                 return ("fixed", name, *rest)
         if path == ("train", "monitor"):  # it is the first objective unless the document says otherwise
@@ -103,6 +106,28 @@ class SweepSpec:
         if path == ("train", "patience"):
             return ("stop", "patience")
         return path if path[0] == "data" else ("fixed", ".".join(map(str, path)))
+
+    def faults_at(self, point: Mapping[str, Any]) -> list[Fault]:
+        """Why the point is no legal trial, each fault at its place in the document; empty: it is one."""
+        try:
+            self.trial(point)
+        except ConfigError as error:
+            return [Fault(self.place(fault.path, point), fault.message) for fault in error.faults]
+        return []
+
+    def inner_faults(self) -> Iterator[Fault]:
+        """Rules that points break which are none of the `corners`: those to try first, and some at random.
+
+        A rule may hold at both ends of a range, or concern three settings. A point that is not found so fails alone.
+        """
+        for i, first in enumerate(self.search.enqueue):
+            yield from (Fault(("search", "enqueue", i), str(fault)) for fault in self.faults_at(first))
+        rng, found = Random(0), dict[Path, Fault]()  # noqa: S311 - to be judged alike again, not to be secret
+        for _ in range(LOOKS):
+            for point in (self.space.sample(rng), self.space.corner(rng)):
+                for fault in self.faults_at(point):
+                    found.setdefault(fault.path, fault)
+        yield from found.values()
 
     @staticmethod
     def json_schema() -> dict[str, Any]:

@@ -13,6 +13,7 @@ import statistics
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, final
@@ -29,7 +30,9 @@ from service.domain import Event, Sweep, SweepState, TrialState
 from service.errors import Unavailable
 from service.settings import Settings
 from service.spec import SweepSpec
+from trainables.config import ConfigError
 from trainables.data.dataset import DatasetConfig
+from trainables.trial import TrialConfig
 
 logger = logging.getLogger(__name__)
 
@@ -231,9 +234,11 @@ class MlflowTracker:
             spec = SweepSpec.from_dict(sweep.spec)
             exploits = trial.get("exploits")
             point = exploits[0]["before"] if exploits else trial["point"]  # MLflow takes no other value of a parameter
-            config = spec.trial(point, repeat)
-            repeated = {"train.seed": config.train.seed, "repeat": repeat} if spec.search.repeats > 1 else {}
-            self._describe(run_id, _params({**spec.fixed, **point, **repeated}), config.data, tags)
+            config: TrialConfig | None = None
+            with suppress(ConfigError):  # else it fails at once, without a seed and data
+                config = spec.trial(point, repeat)
+            repeated = {"train.seed": config.train.seed, "repeat": repeat} if config and spec.search.repeats > 1 else {}
+            self._describe(run_id, _params({**spec.fixed, **point, **repeated}), config.data if config else None, tags)
             if state is TrialState.RUNNING and not made:  # it goes on after its end
                 self._client.update_run(run_id, "RUNNING")
             return
@@ -269,8 +274,12 @@ class MlflowTracker:
             at, step = newest.timestamp, len(values)
             self._client.log_batch(found[0].info.run_id, [Metric(name, one, at, step) for name, one in said.items()])
 
-    def _describe(self, run_id: str, params: Mapping[str, str], data: DatasetConfig, tags: Sequence[RunTag]) -> None:
+    def _describe(
+        self, run_id: str, params: Mapping[str, str], data: DatasetConfig | None, tags: Sequence[RunTag]
+    ) -> None:
         self._client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()], tags=tags)
+        if data is None:
+            return
         source = json.dumps(data.to_dict())
         dataset = Dataset(name=data.name, digest=data.digest, source_type="sweepserve", source=source)
         self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])

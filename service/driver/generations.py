@@ -13,6 +13,7 @@ from service.errors import Unavailable
 from service.population import Member, copies
 from service.spec import SweepSpec
 from trainables import checkpoint
+from trainables.config import ConfigError
 from trainables.trainable import FULL
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Generations:
         """What the look at the held trials, which must be all that have not ended, comes to.
 
         The checkpoints to go on from are on disk then. Again, it comes to the same: nobody goes on before `release`.
-        A trial whose checkpoint cannot be had is not copied.
+        A trial whose checkpoint cannot be had is not copied, nor is one to settings that are no legal trial.
 
         Raises:
             Unavailable: the disk is full.
@@ -96,7 +97,7 @@ class Generations:
                     trial=self._spec.trial(copy.point),
                     step=step,
                 )
-            except (OSError, checkpoint.CorruptCheckpoint) as error:
+            except (OSError, checkpoint.CorruptCheckpoint, ConfigError) as error:
                 if isinstance(error, OSError) and error.errno in FULL:
                     raise Unavailable(f"no room for the checkpoint of trial {trial.number}: {error}") from error
                 logger.warning("trial %d does not go on from trial %d: %s", trial.number, source.number, error)

@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Literal, final
 
@@ -17,22 +16,25 @@ from service.disk import Disk
 from service.domain import Measurement, Sweep, Trial, TrialState
 from service.driver import outcomes
 from service.driver.generations import Generations
+from service.driver.kept import Kept
 from service.driver.recorder import Recorder
 from service.driver.repeats import Asked, Repeats
 from service.driver.share import Share, share
 from service.driver.waits import Waits
 from service.errors import Unavailable
-from service.keeping import expendable, remove_checkpoint, tidy
 from service.points import Known
 from service.ports import Clock, Store
 from service.spec import SweepSpec
-from service.sweeps import best_trials, offer_champion
+from trainables.config import ConfigError
 from trainables.trainable import Report, TrialSettings
+from trainables.trial import TrialConfig
 
 logger = logging.getLogger(__name__)
 
 DEATHS = 3
 """A trial whose worker dies this many times without a step in between has failed: it is likely what kills them."""
+ILLEGAL = 100
+"""After so many new points in a row that are no legal trials the sweep has failed: its space has hardly a legal one."""
 LOOK_SECONDS = 1.0
 """What is waited at once for a look at the population to be in the store; nothing could run meanwhile."""
 
@@ -89,6 +91,8 @@ class Run:
         self._asked: Asked | None = None
         """Begins as soon as there is room."""
         self._waits = Waits(sweep, put=lambda write: self._recorder.put(write), clock=self._clock)
+        self._illegal = 0
+        """Points in a row that were no legal trials."""
         self._deaths: dict[str, int] = {}
         self._enlarged: set[str] = set()
         self._finished = [trial for trial in trials if trial.state.final]
@@ -101,12 +105,7 @@ class Run:
         self._looked = threading.Condition(self._lock)
         self._broken: str | None = None
         """Why the sweep cannot go on, whatever its trials came to."""
-        self._tidy = partial(tidy, sweep_id=sweep.id, folder=folder)
-        if self._finished:  # the last driver may have died between completing a trial and offering it
-            self._recorder.put(self._offer_best)
-            self._recorder.put(self._tidy)
-        gone = {trial.id for trial in expendable(self._finished, sweep.spec)}
-        self._contenders = [trial for trial in self._finished if trial.id not in gone]
+        self._kept = Kept(sweep, self._finished, folder, put=lambda write: self._recorder.put(write), clock=self._clock)
 
     @property
     def sweep(self) -> Sweep:
@@ -148,16 +147,14 @@ class Run:
             ending = self.ending or self._broken is not None
             if not ending and (self._running or self._due() or self._generations.held) and not self._has_room():
                 return "later"
-            trial = self._next() if not ending else None
-            if trial is None and not ending and not self._running and self._generations.held:
+            begun = self._begin() if not ending else None
+            if begun is None and not ending and not self._running and self._generations.held:
                 self._look_at_the_population()
-                trial = self._next() if not self._generations.held else None
-                ending = self._broken is not None
-            if trial is None:
-                self._over = ending or not (self._running or self._generations.held)
+                begun = self._begin() if not self._generations.held else None
+            if begun is None:
+                self._over = ending or self._broken is not None or not (self._running or self._generations.held)
                 return "never" if self._over else "later"
-            self._running[trial.id] = trial
-            config = self._spec.trial(trial.point, trial.repeat)
+            trial, config = begun
             return TrialSettings(
                 trial_id=trial.id,
                 sweep_id=trial.sweep_id,
@@ -276,7 +273,7 @@ class Run:
                 else:
                     self._end(trial, TrialState.STOPPED, reason)
             self._waiting.clear()
-            self._recorder.put(self._tidy)  # once more: a worker that was taken for dead may have written late
+            self._kept.tidy()  # once more: a worker that was taken for dead may have written late
 
     def _due(self) -> bool:
         """There is a trial to begin or to go on with."""
@@ -323,6 +320,23 @@ class Run:
             self._waiting.extend(self._generations.release(exploits))
             self._looking = False
             self._looked.notify_all()
+
+    def _begin(self) -> tuple[Trial, TrialConfig] | None:
+        """The next legal trial, which runs from now on; those before it fail."""
+        while self._broken is None and (trial := self._next()) is not None:
+            self._running[trial.id] = trial
+            try:
+                config = self._spec.trial(trial.point, trial.repeat)
+            except ConfigError as error:
+                reason = f"its point is no legal trial: {error}"
+                self._end(trial, TrialState.FAILED, reason)
+                self._illegal += trial.repeat == 0 and not self._waiting  # old ones are as many as they are
+                if self._illegal == ILLEGAL:
+                    self._broken = f"{ILLEGAL} points in a row are no legal trials, the last one: {error}"
+            else:
+                self._illegal = 0
+                return trial, config
+        return None
 
     def _next(self) -> Trial | None:
         if self._waiting:
@@ -381,19 +395,4 @@ class Run:
         self._recorder.put(lambda store: store.move_trial(trial.id, state, at=at, reason=reason, values=values))
         measured = outcomes.measured(self._spec.objectives, values)
         logger.info("trial %d %s after %s%s: %s", ended.number, state, outcomes.steps(ended.step), measured, reason)
-        if state is TrialState.COMPLETED:
-            self._recorder.put(lambda store: self._offer(store, ended))
-        self._contenders.append(ended)
-        for gone in expendable(self._contenders, self._sweep.spec):
-            self._contenders.remove(gone)
-            if gone.weights == "kept":
-                self._recorder.put(partial(remove_checkpoint, trial_id=gone.id, folder=self._folder))
-
-    def _offer_best(self, store: Store) -> None:
-        for trial in best_trials(store, self._sweep.id, limit=1):
-            self._offer(store, trial)
-
-    def _offer(self, store: Store, trial: Trial) -> None:
-        version = offer_champion(store, trial.id, at=self._clock.now())
-        if version is not None:
-            logger.info("trial %d is the champion: version %d of %s", trial.number, version.version, version.name)
+        self._kept.end(ended)

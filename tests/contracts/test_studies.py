@@ -49,6 +49,7 @@ def test_every_corner_of_a_study_has_a_network_for_its_images(name: str, small: 
     """Networks that cannot take a study's images would fail only once it runs; here they take no memory."""
     spec = SweepSpec.from_dict(study(name, small=small))
     assert spec.name == name
+    assert list(spec.inner_faults()) == []
     for corner in spec.space.corners():
         assert any(parameter.requires_grad for parameter in outline(spec.trial(corner)).parameters())
 

@@ -175,14 +175,14 @@ class Lab:
         self.now += timedelta(seconds=1)
         return self.now
 
-    def trial(self, number: int) -> str:
+    def trial(self, number: int, *, illegal: bool = False) -> str:
         place, repeat = divmod(number, self.spec.search.repeats)
         trial = Trial(
             id=f"{self.id}-{number:04}",
             sweep_id=self.id,
             number=number,
             repeat=repeat,
-            point={"train.learning_rate": 0.001 * (place + 1)},
+            point={"train.learning_rate": -1.0 if illegal else 0.001 * (place + 1)},
             created_at=self.at(),
         )
         self.store.add_trial(trial)

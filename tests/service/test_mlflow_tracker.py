@@ -131,12 +131,12 @@ def test_every_objective_is_shown(tracking: Settings) -> None:
 
 
 def test_ends_are_shown_with_state_reason_and_value(lab: Lab) -> None:
-    """Each final state has its status and tag; only a completed trial has an objective to be compared by."""
+    """Each final state has its status and tag; only a completed trial has an objective, an illegal one has no data."""
     lab.show()
     for number, (state, value) in enumerate(
         [(TrialState.COMPLETED, 0.9), (TrialState.PRUNED, 0.4), (TrialState.STOPPED, None), (TrialState.FAILED, None)]
     ):
-        lab.finish(lab.trial(number), state, value, reason=f"because {number}")
+        lab.finish(lab.trial(number, illegal=number == 3), state, value, reason=f"because {number}")
     lab.store.move_sweep(lab.id, SweepState.COMPLETED, at=lab.at(), reason="done")
     lab.show()
     parent, *children = lab.runs()
@@ -145,6 +145,7 @@ def test_ends_are_shown_with_state_reason_and_value(lab: Lab) -> None:
     assert [run.data.tags["sweepserve.state"] for run in children] == states
     assert [run.data.tags["sweepserve.reason"] for run in children] == [f"because {n}" for n in range(4)]
     assert [run.data.metrics.get("objective") for run in children] == [0.9, None, None, None]
+    assert [len(run.inputs.dataset_inputs) for run in children] == [1, 1, 1, 0]
     assert (parent.info.status, parent.data.tags["sweepserve.state"]) == ("FINISHED", "completed")
     assert parent.info.end_time == round(lab.now.timestamp() * 1000)
 

@@ -10,6 +10,7 @@ import pytest
 
 from service.spec import SweepSpec
 from tests.service.spec_samples import BASE, BATCH_SIZES, RICH, faults, with_space
+from trainables.families import FAMILIES
 
 FEW = {"metric": "model/parameters", "mode": "min"}
 LOSS = {"metric": "validation/loss", "mode": "min"}
@@ -250,6 +251,52 @@ def test_what_a_population_cannot_be(changes: dict[str, Any], pointer: str, mess
     for part, values in changes.items():
         document[part] = {**document["search"], **values} if part == "search" else values
     assert message in faults(document)[pointer]
+
+
+def inside(document: Any) -> dict[str, str]:
+    """What is wrong inside the space of a document whose corners are legal."""
+    return {fault.pointer: fault.message for fault in SweepSpec.from_dict(document).inner_faults()}
+
+
+KERNELS: dict[str, Any] = {**BASE, "family": "contour_rnn", "data": {"name": "pathfinder"}}
+PULLS: dict[str, Any] = {
+    **BASE,
+    "family": "shared_resnet",
+    "fixed": {"model.sharing": "relaxed"},
+    "space": {
+        "train.pull.kind": {"kind": "choice", "values": ["constant", "adaptive", "linear"]},
+        "train.pull.start": {"kind": "float", "low": 1e-3, "high": 1, "log": True},
+        "train.pull.end": {"kind": "float", "low": 1e-2, "high": 10, "log": True},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("document", "pointer", "message"),
+    [
+        (KERNELS | {"space": {"model.kernel": {"kind": "int", "low": 3, "high": 5}}}, "/space/model.kernel", "got 4"),
+        (PULLS, "/space/train.pull.end", "need end > start where kind is adaptive"),
+        (
+            KERNELS
+            | {
+                "space": {"model.kernel": {"kind": "int", "low": 3, "high": 5}},
+                "search": {"enqueue": [{"model.kernel": 5}, {"model.kernel": 4}]},
+            },
+            "/search/enqueue/1",
+            "model.kernel: need an odd number, got 4",
+        ),
+    ],
+)
+def test_rules_that_no_corner_breaks_are_found_inside(document: Any, pointer: str, message: str) -> None:
+    """A rule that holds at both ends of a range, or that three settings break together, and points to try first."""
+    assert message in inside(document)[pointer]
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_default_spaces_are_legal_inside(family: str) -> None:
+    """As far as looks tell."""
+    data = "synthetic_scene" if family == "pose_net" else "pathfinder"
+    assert inside({"name": "first", "family": family, "data": {"name": data}}) == {}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from service.api.json_body import json_body, optional_json_body, read_json
 from service.api.parts import Here, Parts
 from service.api.views import FirstPoint, Preview, SweepDetail
 from service.domain import Sweep
-from service.errors import Unavailable
+from service.errors import InvalidSpec, Unavailable
 from service.submission import Submissions
 from service.warm_start import known
 
@@ -97,12 +97,14 @@ def clone_sweep(
 
 @router.post(":validate", openapi_extra=_SPEC)
 def validate_sweep(body: Annotated[bytes, Depends(json_body)], here: Here) -> Preview:
-    """What would run, and runs nothing. It has the faults that submitting would have."""
+    """What would run, and runs nothing. It has the faults that submitting would have, and those of the first points."""
     from service.adapters.optuna_search import Search  # takes its time to import
 
     spec = _submissions(here).checked(read_json(body))
     search = Search(spec, known=known(spec, here.store))
     asked = [one for _ in range(FIRST) if (one := search.ask()) is not None]
+    if faults := [fault for _, point in asked for fault in spec.faults_at(point)]:
+        raise InvalidSpec(list(dict.fromkeys(faults)))
     nodes = _nodes(here)
     return Preview(
         spec=spec.to_dict(),

@@ -24,6 +24,13 @@ SPEC = {
     "space": {"train.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}},
     "search": {"trials": 3},
 }
+KERNELS = {
+    "name": "kernels",
+    "family": "contour_rnn",
+    "data": {"name": "pathfinder"},
+    "space": {"model.kernel": {"kind": "int", "low": 3, "high": 15}},
+}
+"""Both ends are legal, and every second point between them is none."""
 
 
 def test_a_key_in_quotes_or_not_makes_one_sweep(service: Any) -> None:
@@ -125,11 +132,20 @@ def test_a_preview_has_the_faults_of_a_submission(service: Any) -> None:
         ({**SPEC, "family": "none"}, "/family"),
         ({**SPEC, "resources": {"gpus": 1}}, "/resources"),
         ({"study": "none"}, "/study"),
+        (KERNELS, "/space/model.kernel"),
     ]:
         for path in ("/v1/sweeps:validate", "/v1/sweeps"):
             answer = service.http.post(path, json=document)
             assert answer.status_code == 422
             assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+def test_a_preview_tells_of_first_points_that_are_illegal(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of those that no look at the space has found."""
+    monkeypatch.setattr("service.spec.LOOKS", 0)
+    answer = service.http.post("/v1/sweeps:validate", json=KERNELS)
+    assert answer.status_code == 422
+    assert {error["pointer"] for error in answer.json()["errors"]} == {"/space/model.kernel"}
 
 
 def test_a_preview_does_without_the_cluster(service: Any) -> None:

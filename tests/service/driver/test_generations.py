@@ -14,9 +14,11 @@ from service.adapters.manual_clock import ManualClock
 from service.adapters.memory_store import MemoryStore
 from service.disk import Disk
 from service.domain import Sweep, SweepState, Trial, TrialState
+from service.driver import generations
 from service.driver import run as driver
 from service.driver.recorder import Recorder
 from service.driver.run import Run
+from service.population import Copy
 from service.spec import SweepSpec
 from tests.service.driver.run_harness import Harness
 from trainables import checkpoint
@@ -324,3 +326,16 @@ def test_a_trial_is_not_copied_without_its_checkpoint(tmp_path: Path, caplog: py
     harness.recorder.close()
     assert not any(trial.exploits for trial in harness.store.trials("s"))
     assert "trial 0 does not go on from trial 3" in caplog.text
+
+
+def test_a_trial_copies_no_settings_that_are_illegal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A rule between several settings may hold for its source and not beside it: it goes on as it is."""
+    monkeypatch.setattr(generations, "copies", lambda *_, **__: [Copy(0, 3, {RATE: -1.0})])
+    harness = told(tmp_path)
+    ids = [start(harness.run) for _ in range(4)]
+    assert [report(harness.run, one, step) for one in ids for step in (1, 2)] == [False, True] * 4
+    assert [start(harness.run) for _ in range(4)] == ids
+    assert not any(trial.exploits for trial in harness.trials())
+    assert "trial 0 does not go on from trial 3: train.learning_rate: need" in caplog.text
