@@ -1,19 +1,26 @@
-"""Whatever is sent as a spec is a spec or a list of faults, and a legal spec has only legal trials."""
+"""Whatever is sent as a spec is a spec or a list of faults, and a spec that is taken has only legal trials."""
 
 from __future__ import annotations
 
 import copy
 import json
+import operator
+from functools import reduce
 from random import Random
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces import same
 from service.errors import InvalidSpec
 from service.spec import SweepSpec
 from tests.service.spec_samples import BASE, RICH
+from trainables.config import Config, Setting
+from trainables.data.datasets import DATASETS
+from trainables.families import FAMILIES
+from trainables.train_config import TrainConfig
 from trainables.trial import TrialConfig
 
 JSON = st.recursive(
@@ -50,15 +57,14 @@ def check(document: Any) -> None:
 def check_legal(spec: SweepSpec) -> None:
     """The spec reads back, and all its corners and samples are legal trials that have what it says."""
     assert SweepSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
-    rng = Random(0)
+    rng = Random(1)  # not the points that are looked at when it is taken
     for point in (*spec.space.corners(), *(spec.space.sample(rng) for _ in range(3))):
         spec.space.check(point)
         trial = spec.trial(point)
         assert TrialConfig.from_dict(trial.to_dict()) == trial
-        nested = {"model": trial.model.to_dict(), "train": trial.train.to_dict(), "data": trial.data.to_dict()}
+        nested: Any = {"model": trial.model.to_dict(), "train": trial.train.to_dict(), "data": trial.data.to_dict()}
         for name, value in {**spec.fixed, **point}.items():
-            section, setting = name.split(".")
-            assert same(nested[section][setting], value)
+            assert same(reduce(operator.getitem, name.split("."), nested), value)
 
 
 @given(JSON)
@@ -97,6 +103,7 @@ RANGES = {
 }
 
 
+@settings(max_examples=70)
 @given(st.data())
 def test_any_space_of_legal_ranges_makes_a_spec(data: st.DataObject) -> None:
     """Ranges and choices inside the bounds of their settings, with conditions, are always accepted."""
@@ -111,3 +118,46 @@ def test_any_space_of_legal_ranges_makes_a_spec(data: st.DataObject) -> None:
     document = BASE | {"space": space}
     assert set(SweepSpec.from_dict(document).space) == set(space)
     check(document)
+
+
+def numbers(kind: type[Config], section: str) -> dict[str, Setting]:
+    """The settings of a section that take numbers."""
+    return {f"{section}.{name}": one for name, one in kind.settings().items() if one.number is not None}
+
+
+def drawn(setting: Setting, rng: Random) -> dict[str, Any]:
+    """A range within the bounds of a setting, of sizes that are used."""
+    bounds = setting.bounds
+    least, most = bounds.get("at_least", 0), min(bounds.get("at_most", 100), bounds.get("below", 100), 100)
+    ends = sorted(rng.uniform(least, max(least, most)) for _ in range(2))
+    low, high = (max(1, round(end)) if setting.number is int else end for end in ends)
+    return {"kind": "int" if setting.number is int else "float", "low": low, "high": high}
+
+
+OF_MODELS = [(family, "synthetic_scene" if family == "pose_net" else "digits") for family in FAMILIES]
+OF_DATA = [("pose_net" if data in ("cambridge", "synthetic_scene") else "narrow_resnet", data) for data in DATASETS]
+
+
+@pytest.mark.parametrize(
+    ("family", "data", "section"),
+    [
+        *((*pair, "model") for pair in OF_MODELS),
+        *((*pair, "data") for pair in OF_DATA),
+        ("shared_resnet", "digits", "train"),
+    ],
+)
+def test_a_space_of_any_numbers_is_refused_or_legal(family: str, data: str, section: str) -> None:
+    """Each setting that takes numbers, beside another one: whatever rules there are, all inside is legal."""
+    own = numbers({"model": FAMILIES[family], "data": DATASETS[data], "train": TrainConfig}[section], section)
+    every = {**own, **numbers(TrainConfig, "train")}
+    rng, taken = Random(0), 0
+    for name in own:
+        space = {one: drawn(every[one], rng) for one in (name, rng.choice(list(every)))}
+        try:
+            spec = SweepSpec.from_dict({**BASE, "family": family, "data": {"name": data}, "space": space})
+        except InvalidSpec:
+            continue
+        if not list(spec.inner_faults()):
+            taken += 1
+            check_legal(spec)
+    assert taken
