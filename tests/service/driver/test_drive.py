@@ -86,14 +86,13 @@ class Lab:
         self.drivers.append(driver)
         return driver
 
-    def until(self, happened: Callable[[], bool], seconds: float = 180) -> float:
-        """Waits, and returns how long it took."""
+    def until(self, happened: Callable[[], bool], seconds: float = 180) -> None:
+        """Waits."""
         started = time.monotonic()
         while not happened():
             assert time.monotonic() - started < seconds, self.log.read_text()
             assert self.drivers[-1].poll() is None or happened(), self.log.read_text()
             time.sleep(0.05)
-        return time.monotonic() - started
 
     def workers(self) -> list[psutil.Process]:
         """The processes in which trials run."""
@@ -244,7 +243,7 @@ def test_a_trial_without_memory_is_tried_with_more_and_then_fails(lab: Lab) -> N
 
 
 def test_cancel_ends_a_sweep_in_the_middle_of_long_epochs(lab: Lab) -> None:
-    """Within 8 s of the request the sweep is stopped, with its running trials stopped and no worker left."""
+    """No epoch is waited for: the sweep is stopped without one, with its running trials stopped and no worker left."""
     lab.submit(
         data={"name": "digits", "train": 1197, "validation": 300, "test": 300, "image_size": 150},
         fixed={"model.channels": [64, 128, 256, 512], "train.batch_size": 1197, "train.max_epochs": 50},
@@ -252,11 +251,11 @@ def test_cancel_ends_a_sweep_in_the_middle_of_long_epochs(lab: Lab) -> None:
     driver = lab.drive()
     lab.until(lambda: len(lab.workers()) == 2)
     lab.store.move_sweep(SWEEP, SweepState.CANCELLING, at=SystemClock().now())
-    seconds = lab.until(lambda: lab.store.sweep(SWEEP).state.final)
+    lab.until(lambda: lab.store.sweep(SWEEP).state.final)
     assert lab.store.sweep(SWEEP).state is SweepState.STOPPED
     assert {trial.state for trial in lab.store.trials(SWEEP)} == {TrialState.STOPPED}
-    assert driver.wait(timeout=10) == 0
-    assert seconds < 8
+    assert lab.measured() == []
+    assert driver.wait(timeout=60) == 0
     assert not lab.workers()
 
 
