@@ -50,7 +50,8 @@ resources: {cpus: 1, gpus: 0.25}
 Settings have dotted names: `model.` for the family's, `train.` for training, `data.` for the dataset's.
 
 A parameter is a `float` (`low`, `high`, `log`, `step`), an `int` (the same) or a `choice` (`values`, any JSON, lists
-too). With `when: {other: value}` it is there only where the other parameters have these values.
+too). With `when: {other: value}` it is there only where the other parameters have these values. A list means any of its
+values, unless the other parameter can be that list itself.
 
 A file may also have a `scale`: a JSON merge patch (RFC 7386) that cuts the rest down to a small machine, such as
 `scale: {data: {train: 48}, search: {trials: 2}}`. `sweepserve submit` and `validate` apply it with `--scaled` and leave

@@ -27,7 +27,7 @@ class Parameter(ABC):
 
     kind: ClassVar[str]
     when: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Other parameters' names and the values that they must have."""
+    """Other parameters' names and the value that each must have, or a list of several."""
 
     def __post_init__(self) -> None:
         faults = list(self._faults())

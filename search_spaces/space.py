@@ -70,7 +70,7 @@ class SearchSpace(Mapping[str, Float | Int | Choice]):
 
     def is_active(self, name: str, point: Mapping[str, Any]) -> bool:
         """All conditions of this parameter hold in the point."""
-        return all(parent in point and same(point[parent], value) for parent, value in self[name].when.items())
+        return all(parent in point and self._holds(parent, point[parent], of) for parent, of in self[name].when.items())
 
     def sample(self, rng: Random) -> dict[str, Any]:
         """A point at random: each active parameter drawn by itself."""
@@ -121,7 +121,8 @@ class SearchSpace(Mapping[str, Float | Int | Choice]):
         demands: list[dict[str, Any]] = [{}]
         needs = _needs(self.parameters)
         for name, parameter in self.items():
-            demands.extend({**needs[name], name: value} for _, value in parameter.extremes())
+            first = {other: values[0] for other, values in needs[name].items()}
+            demands.extend({**first, name: value} for _, value in parameter.extremes())
         found: dict[object, dict[str, Any]] = {}
         for demand in demands:
             for end in (0, -1):
@@ -160,10 +161,15 @@ class SearchSpace(Mapping[str, Float | Int | Choice]):
         left: dict[str, Float | Int | Choice] = {}
         for name, parameter in self.items():
             unmet = {parent: value for parent, value in parameter.when.items() if parent not in fixed}
-            met = all(same(fixed[parent], value) for parent, value in parameter.when.items() if parent in fixed)
+            met = all(
+                self._holds(parent, fixed[parent], of) for parent, of in parameter.when.items() if parent in fixed
+            )
             if name not in fixed and met and unmet.keys() <= left.keys():
                 left[name] = dataclasses.replace(parameter, when=unmet)
         return SearchSpace(left)
+
+    def _holds(self, parent: str, value: Any, condition: Any) -> bool:
+        return any(same(value, wanted) for wanted in _wanted(self[parent], condition))
 
     @staticmethod
     def json_schema() -> dict[str, Any]:
@@ -177,7 +183,9 @@ class SearchSpace(Mapping[str, Float | Int | Choice]):
         kinds = []
         for kind, own in fields.items():
             log = {"log": {"type": "boolean", "default": False}} if kind != "choice" else {}
-            when = {"when": {"type": "object", "description": "other parameters and the values they must have"}}
+            when = {
+                "when": {"type": "object", "description": "other parameters and the value each must have, or a list"}
+            }
             kinds.append(
                 {
                     "type": "object",
@@ -195,9 +203,9 @@ def _related(
     """The names, parents first, and what is wrong between parameters. Of `unread` ones only the names are known."""
     faults: list[SpaceFault] = []
     for name, parameter in parameters.items():
-        for parent, value in parameter.when.items():
+        for parent, condition in parameter.when.items():
             if parent not in unread:
-                message = _impossible(parent, parameters.get(parent), value)
+                message = _impossible(parent, parameters.get(parent), condition)
                 faults.extend([((name, "when", parent), message)] if message else [])
     graph = {name: [p for p in parameter.when if p in parameters] for name, parameter in parameters.items()}
     try:
@@ -212,33 +220,46 @@ def _related(
     return order, faults
 
 
-def _impossible(name: str, parameter: Float | Int | Choice | None, value: Any) -> str:
-    """Why the parameter can never have the value; empty if it can."""
+def _wanted(parameter: Float | Int | Choice, condition: Any) -> list[Any]:
+    """The values of a parameter by which a condition on it holds: one, or any of a list, unless that itself is one."""
+    return condition if isinstance(condition, list) and not parameter.allows(condition) else [condition]
+
+
+def _impossible(name: str, parameter: Float | Int | Choice | None, condition: Any) -> str:
+    """Why the condition can never hold by one of its values; empty if it can by each."""
     if parameter is None:
         return f"no parameter {shown(name)} is searched here"
     if isinstance(parameter, Float) and parameter.step is None:
         return f"need a choice, an int or a float with a step, but {name} is continuous"
-    return "" if parameter.allows(value) else f"{name} can never be {shown(value)}"
+    wanted = _wanted(parameter, condition)
+    if not wanted:
+        return "need a value, or a list of at least one"
+    never = [shown(value) for value in wanted if not parameter.allows(value)]
+    return f"{name} can never be {' or '.join(never)}" if never else ""
 
 
-def _needs(parameters: Mapping[str, Float | Int | Choice]) -> dict[str, dict[str, Any]]:
-    """All that must hold where each parameter is active: its conditions, those of its parents, and so on."""
-    needs: dict[str, dict[str, Any]] = {}
+def _needs(parameters: Mapping[str, Float | Int | Choice]) -> dict[str, dict[str, list[Any]]]:
+    """All that must hold where each parameter is active, its own conditions and those of its parents and so on.
+
+    By name, the values that are left by all of them.
+    """
+    needs: dict[str, dict[str, list[Any]]] = {}
     for name, parameter in parameters.items():
-        needs[name] = dict(parameter.when)
-        for parent in parameter.when:
-            needs[name] = {**needs[parent], **needs[name]}
+        needs[name] = {}
+        own = {parent: _wanted(parameters[parent], condition) for parent, condition in parameter.when.items()}
+        for others in (own, *(needs[parent] for parent in own)):
+            for other, values in others.items():
+                left = needs[name].get(other, values)
+                needs[name][other] = [value for value in left if any(same(value, one) for one in values)]
     return needs
 
 
 def _contradictions(parameters: Mapping[str, Float | Int | Choice]) -> Iterator[tuple[str, str]]:
     needs = _needs(parameters)
     for name, parameter in parameters.items():
-        for parent in parameter.when:
-            for other, value in needs[parent].items():
-                if not same(needs[name][other], value):
-                    said = f"{other} is {shown(needs[name][other])} and {shown(value)}"
-                    yield name, f"can never hold: it needs that {said}"
+        for other, values in needs[name].items():
+            if not values and all(needs[parent].get(other, True) for parent in parameter.when):
+                yield name, f"can never hold: no value of {other} is left by it and by what its parents need"
 
 
 def _said(when: Mapping[str, Any]) -> str:

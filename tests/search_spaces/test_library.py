@@ -16,6 +16,14 @@ def test_the_default_space_of_narrow_resnets_has_the_papers_two_smaller_ones() -
     assert low <= 0.5 < 1 < 4 <= high
 
 
+@pytest.mark.parametrize("rule", ["bptt", "c_bptt", "rbp", "c_rbp"])
+def test_every_learning_rule_of_contour_networks_is_tuned_in_all_that_it_uses(rule: str) -> None:
+    """Neumann terms of both recurrent back-propagations, the penalty of both rules that have one."""
+    searched = default_space("contour_rnn").given({"model.rule": rule}).keys()
+    assert ("model.neumann_terms" in searched) == rule.endswith("rbp")
+    assert {f"model.penalty.{name}" in searched for name in ("threshold", "weight", "reduction")} == {rule[:2] == "c_"}
+
+
 def test_studies_are_found_by_name() -> None:
     """Each listed study can be read, and has a name to be swept under."""
     assert "quickstart" in studies()

@@ -54,7 +54,8 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
         when = {}
         if parents and draw(st.booleans()):
             parent = draw(st.sampled_from(parents))
-            when = {parent: draw(st.sampled_from([value for _, value in found[parent].extremes()]))}
+            ends = st.sampled_from([value for _, value in found[parent].extremes()])
+            when = {parent: draw(ends | st.lists(ends, min_size=1, max_size=3))}
         found[name] = draw(parameters(when))
     return SearchSpace(found)
 
@@ -102,6 +103,21 @@ def test_fixing_a_value_leaves_the_rest_of_the_space(space: SearchSpace, seed: i
     left = space.given(fixed)
     left.check({name: value for name, value in point.items() if name not in fixed})
     space.check({**fixed, **left.sample(rng)})
+
+
+@given(st.lists(VALUES, min_size=1, max_size=5, unique_by=key), st.data())
+def test_a_condition_on_a_list_holds_by_each_of_its_values(values: list[Any], data: st.DataObject) -> None:
+    """In a grid, a sample and what is left of a space; a list that the parameter can be is that one value."""
+    wanted = data.draw(st.lists(st.sampled_from(values), min_size=1, max_size=4))
+    parent = Choice(values=tuple(values))
+    space = SearchSpace({"parent": parent, "child": Int(low=0, high=0, when={"parent": wanted})})
+    meets = [wanted] if parent.allows(wanted) else wanted
+    for point in (*space.grid(), space.at([data.draw(st.floats(0, 1, exclude_max=True)), 0])):
+        holds = any(same(point["parent"], value) for value in meets)
+        assert ("child" in point) == holds == ("child" in space.given({"parent": point["parent"]}))
+        space.check(point)
+        with pytest.raises(SpaceError):
+            space.check({"parent": point["parent"]} if holds else {**point, "child": 0})
 
 
 def conditional() -> SearchSpace:
@@ -223,7 +239,27 @@ def test_fixed_values_settle_conditions(fixed: dict[str, Any], left: dict[str, d
                 "c": {"kind": "choice", "values": [1], "when": {"b": 1, "a": 2}},
             },
             ("c", "when"),
-            "can never hold: it needs that a is 2 and 1",
+            "can never hold: no value of a is left",
+        ),
+        (
+            {
+                "a": {"kind": "choice", "values": [1, 2, 3]},
+                "b": {"kind": "choice", "values": [1], "when": {"a": [1, 2]}},
+                "c": {"kind": "choice", "values": [1], "when": {"a": [2, 3]}},
+                "d": {"kind": "choice", "values": [1], "when": {"b": 1, "c": 1, "a": [1, 3]}},
+            },
+            ("d", "when"),
+            "can never hold: no value of a is left",
+        ),
+        (
+            {"a": {"kind": "choice", "values": [1, 2]}, "b": {"kind": "choice", "values": [0], "when": {"a": [1, 3]}}},
+            ("b", "when", "a"),
+            "a can never be 3",
+        ),
+        (
+            {"a": {"kind": "choice", "values": [1, 2]}, "b": {"kind": "choice", "values": [0], "when": {"a": []}}},
+            ("b", "when", "a"),
+            "need a value, or a list of at least one",
         ),
         (
             {
