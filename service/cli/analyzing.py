@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +44,14 @@ def analyze(
             show_default=False,
         ),
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of dynamics: how far the models run; default: five times the steps of training.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -62,11 +72,16 @@ def analyze(
 
     if analysis not in ANALYSES:
         raise Refused(f"unknown analysis {analysis!r}; {nearest(analysis, list(ANALYSES))}")
+    analyse = ANALYSES[analysis]
+    if steps is not None:
+        if "steps" not in signature(analyse).parameters:
+            raise Refused(f"--steps: {analysis} takes no steps")
+        analyse = partial(analyse, steps=steps)
     folders = [_folder(one, url) for one in (model, *(others or ()))]
     models = [_load(folder) for folder in folders]
     try:
         dataset = _dataset(models, data or ())
-        result = ANALYSES[analysis](models, dataset)
+        result = analyse(models, dataset)
     except ValueError as error:
         raise Refused(f"{analysis}: {error}") from error
     contents = {f"{name}.png": picture for name, picture in result.pictures.items()}

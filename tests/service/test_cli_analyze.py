@@ -109,6 +109,22 @@ def test_models_are_tried_on_other_data(run: Run, made: Callable[..., Path], mon
     assert json.loads(Path(folder, "count.json").read_text()) == {"images": 4}
 
 
+def test_an_analysis_that_takes_steps_gets_them(
+    run: Run, made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others refuse them."""
+
+    def count(models: Sequence[SavedModel], dataset: Dataset, *, steps: int | None = None) -> Analysis:
+        return Analysis(numbers={"steps": steps})
+
+    monkeypatch.setitem(ANALYSES, "count", count)  # type: ignore[arg-type]
+    path = made(Path("somewhere"))
+    for options, steps in (([], None), (["--steps", "40"], 40)):
+        assert run(str(path), "count", *options)[0] == 0
+        assert json.loads(Path("count/count.json").read_text()) == {"steps": steps}
+    assert run(str(path), "weights", "--steps", "40") == (1, "", "sweepserve: --steps: weights takes no steps\n")
+
+
 def test_data_that_a_model_cannot_be_tried_on_is_refused(run: Run, made: Callable[..., Path]) -> None:
     """By the rules of a spec's data, and where the model would have to be another one."""
     path = made(Path("somewhere"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from trainables.analysis.analyses import ANALYSES
-from trainables.analysis.dynamics import _appeared, _projected, _run, dynamics
+from trainables.analysis.dynamics import Run, _appeared, _projected, _run, dynamics
 from trainables.data.dataset import Dataset
 from trainables.data.digits import Digits
 from trainables.data.pathfinder.config import Pathfinder
@@ -88,12 +89,41 @@ def test_the_axes_are_the_leading_eigenvectors(make: Any, paths: Dataset) -> Non
     from sklearn.decomposition import PCA
 
     run = _run(make(), paths, "bptt", 6)
-    places, shares = _projected(run)
+    found = _projected(run)
     rows = run.states.reshape(-1, run.states.shape[2])
     components = PCA(2, svd_solver="full").fit(rows)
-    expected = components.transform(rows).reshape(places.shape)
-    np.testing.assert_allclose(np.abs(places), np.abs(expected), atol=1e-3 * np.abs(expected).max())
-    np.testing.assert_allclose(shares, components.explained_variance_ratio_, atol=1e-3)
+    expected = components.transform(rows).reshape(found.places.shape)
+    np.testing.assert_allclose(np.abs(found.places), np.abs(expected), atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(found.shares, components.explained_variance_ratio_, atol=1e-3)
+
+
+def test_the_axes_of_long_runs_take_no_more_memory_than_their_states() -> None:
+    """6,400 states have 41 million pairs, or 160 MB; known axes are found, also where float32 has no squares."""
+    rng = np.random.default_rng(0)
+    axes, _ = np.linalg.qr(rng.standard_normal((24, 24)))
+    scales = np.array([8.0, 4.0, *[1.0] * 22])
+    states = (rng.standard_normal((64 * 100, 24)) * scales @ axes.T).reshape(64, 100, 24).astype(np.float32)
+    nothing = np.empty(0)
+    for factor in (1.0, 1e30):
+        followed = states * np.float32(factor)
+        run = Run(name="", trained=1, scores=nothing, states=followed, appeared=nothing, images=np.empty(0, np.uint8))
+        tracemalloc.start()
+        try:
+            found = _projected(run)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 10 * states.nbytes
+        assert found.shares == pytest.approx(scales[:2] ** 2 / (scales**2).sum(), rel=0.1)
+        along = followed.reshape(-1, 24).astype(np.float64) @ axes[:, :2]
+        for axis in range(2):
+            assert abs(np.corrcoef(along[:, axis], found.places[:, :, axis].ravel())[0, 1]) > 0.99
+
+
+def test_a_run_is_at_least_as_long_as_training(make: Any, paths: Dataset) -> None:
+    """As many steps as asked for; fewer would leave nothing to compare with."""
+    with pytest.raises(ValueError, match="need steps >= 3, those of training, got 2"):
+        dynamics([make()], paths, steps=2)
 
 
 def test_a_pixel_appears_when_it_comes_to_stay() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from trainables.analysis.ablation import ablation
 from trainables.analysis.analysis import Analysis
@@ -10,13 +10,12 @@ from trainables.analysis.dynamics import dynamics
 from trainables.analysis.features import features
 from trainables.analysis.trajectories import trajectories
 from trainables.analysis.weights import weights
-from trainables.data.dataset import Dataset
-from trainables.saved_model import SavedModel
 
-ANALYSES: Mapping[str, Callable[[Sequence[SavedModel], Dataset], Analysis]] = {
+ANALYSES: Mapping[str, Callable[..., Analysis]] = {
     "ablation": ablation,
     "dynamics": dynamics,
     "features": features,
     "trajectories": trajectories,
     "weights": weights,
 }
+"""Of saved models and a dataset; some take `steps` too, by name."""

@@ -34,6 +34,8 @@ SCORED, FOLLOWED, SHOWN = 256, 64, 6
 COORDINATES = 16_384
 """Of each state, at most: a fixed random choice, since the principal axes of whole states would fill the memory."""
 TOGETHER = 16
+SUBSPACE, ROUNDS = 12, 10
+"""Axes that are sought together for the two leading ones, and how often they are turned towards them."""
 BINS = 60
 NEVER = np.nan
 _STYLES = ("-", "--", "-.", ":")  # lines that lie on each other are both seen
@@ -65,11 +67,22 @@ class Run:
         return found
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """A run's states on the two leading eigenvectors of their covariance."""
+
+    places: Numbers
+    """`[images, T, 2]`."""
+    shares: Numbers
+    """Of the variance, `[2]`."""
+
+
 def dynamics(models: Sequence[SavedModel], dataset: Dataset, *, steps: int | None = None) -> Analysis:
     """Runs recurrent models on the first test images, for `steps` steps (by default five times those of training).
 
     Raises:
-        ValueError: a model is not recurrent, or answers another task than the dataset poses.
+        ValueError: a model is not recurrent, answers another task than the dataset poses, or learned by more steps.
     """
     for model in models:
         if not isinstance(model.module, ContourRNN):
@@ -78,14 +91,17 @@ def dynamics(models: Sequence[SavedModel], dataset: Dataset, *, steps: int | Non
             raise ValueError(f"need models that answer {dataset.task.kind}, got one that answers {model.task.kind}")
     trained = [model.module.steps for model in models if isinstance(model.module, ContourRNN)]
     last = steps or BEYOND * max(trained)
+    if last < max(trained):
+        raise ValueError(f"need steps >= {max(trained)}, those of training, got {last}")
     runs = [_run(model, dataset, name, last) for model, name in zip(models, _names(models), strict=True)]
+    projected = [_projected(run) for run in runs]
     metric = next(iter(dataset.task.METRICS))
-    pictures = {"scores": png(_draw_scores(runs, metric)), "state-space": png(_draw_spaces(runs))}
+    pictures = {"scores": png(_draw_scores(runs, metric)), "state-space": png(_draw_spaces(runs, projected))}
     if len(runs) > 1:
         pictures["distances"] = png(_draw_distances(runs))
     if runs[0].appeared.ndim == 3:
         pictures["masks"] = png(_draw_masks(runs))
-    return Analysis(pictures, _numbers(runs, metric))
+    return Analysis(pictures, _numbers(runs, projected, metric))
 
 
 def _names(models: Sequence[SavedModel]) -> list[str]:
@@ -148,14 +164,19 @@ def _appeared(masks: npt.NDArray[np.bool_]) -> Numbers:
     return np.where(masks[:, -1], steps - stays.sum(axis=1) + 1.0, NEVER)
 
 
-def _projected(run: Run) -> tuple[Numbers, Numbers]:
-    """States on the two leading eigenvectors of their covariance, `[images, T, 2]`, and the shares of the variance."""
-    rows = np.nan_to_num(run.states.reshape(-1, run.states.shape[2]).astype(np.float32))
-    centred = rows - rows.mean(axis=0)
-    values, vectors = np.linalg.eigh((centred @ centred.T).astype(np.float64))
-    values, vectors = values[::-1].clip(min=0), vectors[:, ::-1]
-    places = vectors[:, :2] * np.sqrt(values[:2])
-    return places.reshape(*run.states.shape[:2], 2), values[:2] / max(values.sum(), 1e-30)
+def _projected(run: Run) -> Projected:
+    """By subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4): no matrix of all pairs of states."""
+    rows = np.nan_to_num(run.states.reshape(-1, run.states.shape[2]))
+    scale = max(float(rows.max()), -float(rows.min()), 1e-30)  # of a state that explodes no square is a number
+    rows /= scale
+    rows -= rows.mean(axis=0)
+    axes = np.random.default_rng(0).standard_normal((rows.shape[1], SUBSPACE), np.float32)
+    for _ in range(ROUNDS):
+        axes, _ = np.linalg.qr(rows.T @ (rows @ axes))
+    vectors, values, _ = np.linalg.svd((rows @ axes).astype(np.float64), full_matrices=False)
+    places = vectors[:, :2] * values[:2] * scale
+    variance = np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64)
+    return Projected(places.reshape(*run.states.shape[:2], 2), values[:2] ** 2 / max(variance, 1e-30))
 
 
 def _draw_scores(runs: Sequence[Run], metric: str) -> Figure:
@@ -173,14 +194,13 @@ def _draw_scores(runs: Sequence[Run], metric: str) -> Figure:
     return figure
 
 
-def _draw_spaces(runs: Sequence[Run]) -> Figure:
+def _draw_spaces(runs: Sequence[Run], projected: Sequence[Projected]) -> Figure:
     figure = Figure(figsize=(4.2 * len(runs), 4.2), layout="constrained")
-    for axes, run in zip(np.atleast_1d(figure.subplots(1, len(runs))), runs, strict=True):
-        places, shares = _projected(run)
-        _draw_space(axes, places, run.trained)
+    for axes, run, space in zip(np.atleast_1d(figure.subplots(1, len(runs))), runs, projected, strict=True):
+        _draw_space(axes, space.places, run.trained)
         axes.set_title(run.name)
-        axes.set_xlabel(f"first axis ({shares[0]:.0%} of the variance)")
-        axes.set_ylabel(f"second axis ({shares[1]:.0%})")
+        axes.set_xlabel(f"first axis ({space.shares[0]:.0%} of the variance)")
+        axes.set_ylabel(f"second axis ({space.shares[1]:.0%})")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
@@ -244,16 +264,16 @@ def _draw_masks(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _numbers(runs: Sequence[Run], metric: str) -> dict[str, Any]:
+def _numbers(runs: Sequence[Run], projected: Sequence[Projected], metric: str) -> dict[str, Any]:
     models = {
         run.name: {
             "trained_steps": run.trained,
             metric: [float(score) for score in run.scores],
             "distance_median": _plain(float(np.median(run.distances))),
-            "variance_shares": [float(share) for share in _projected(run)[1]],
+            "variance_shares": [float(share) for share in space.shares],
             "images": len(run.distances),
         }
-        for run in runs
+        for run, space in zip(runs, projected, strict=True)
     }
     tests = [
         {"models": [a.name, b.name], "statistic": float(found.statistic), "p_value": float(found.pvalue)}
