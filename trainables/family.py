@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Self, final
 
 from torch import Tensor, nn
 
@@ -24,12 +24,15 @@ class Diverged(ArithmeticError):  # noqa: N818 - what happened, not a fault of a
 class TrainingLoss:
     """What one batch gave."""
 
-    outputs: Tensor
-    """The model's numbers, in float32, as its task measures them."""
+    outputs: Tensor | None
+    """The model's numbers, in float32, as its task measures them; None: training gives none, and is not measured."""
     loss: Tensor
     """The scalar whose gradient is followed."""
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
-    """Other scalars worth knowing, detached: reported as `train/<name>`, averaged over the step's batches."""
+    """Other scalars worth knowing, detached: reported as `train/<name>`, averaged over the step's batches.
+
+    Where there are no outputs, the `loss` is among them.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,14 @@ class FamilyConfig(Config):
     def trains_whole(self) -> bool:
         """Training calls the module itself: those passes are what `train.compile` translates."""
         return True
+
+    def fitted(self, task: Task) -> Self:
+        """The config with what is left to the task; by default all is said.
+
+        Raises:
+            ConfigError: it says something else than the task does.
+        """
+        return self
 
     @abstractmethod
     def build(self, *, input_shape: tuple[int, int, int], outputs: int) -> nn.Module:

@@ -269,6 +269,36 @@ def gmres(product: Product, gradient: Tensor, terms: int, *, tolerance: float = 
 
 
 SOLVERS: Mapping[str, Solver] = {"neumann": neumann, "anderson": anderson, "gmres": gmres}
+Rule = Literal["bptt", "c_bptt", "rbp", "c_rbp"]
+"""Back-propagation through time, or recurrent back-propagation; `c_`: with the Lipschitz coefficient penalty."""
+
+
+def settled(
+    rule: Rule, step: Step, start: Tensor, steps: int, *, solver: str, terms: int, tolerance: float | None = None
+) -> FixedPoint:
+    """Applies the map `steps` times, with the gradient that a rule of learning asks for.
+
+    Args:
+        rule: `iterate` or `implicit`.
+        step: the map.
+        start: the first state.
+        steps: at least 1.
+        solver: of `SOLVERS`, for `implicit`.
+        terms: as of `implicit`.
+        tolerance: as of `iterate`.
+    """
+    if rule in ("rbp", "c_rbp"):
+        return implicit(step, start, steps, solve=SOLVERS[solver], terms=terms, tolerance=tolerance)
+    if rule == "c_bptt":
+        start = start.requires_grad_()  # of one step alone, it is what the penalty differentiates by
+    return iterate(step, start, steps, tolerance=tolerance)
+
+
+def told(found: FixedPoint) -> dict[str, Tensor]:
+    """What to report of a training's iteration: `residual`, `steps`, and `contraction` where there is one."""
+    went, steps = found.statistics, found.iterations.double().mean()
+    numbers = {"residual": steps.new_tensor(went.residual), "steps": steps}
+    return numbers if math.isnan(went.contraction) else numbers | {"contraction": steps.new_tensor(went.contraction)}
 
 
 def lipschitz_penalty(

@@ -21,18 +21,20 @@ class Measured:
         self._batches: dict[str, list[Tensor]] = defaultdict(list)
 
     def add(self, images: Mapping[str, Tensor], batch: Mapping[str, Tensor] | None = None) -> None:
-        """Adds what a task measured of a batch's images (`[n]` each), and scalars of the batch as a whole."""
+        """Adds what a task measured of a batch's images (see `Task.measure`), and scalars of the batch as a whole."""
         for name, values in images.items():
             self._images[name].append(values)
         for name, value in (batch or {}).items():
             self._batches[name].append(value)
 
     def is_finite(self, name: str) -> bool:
-        """What was measured of the images has been a finite number so far. Waits for the device."""
-        return bool(torch.isfinite(torch.cat(self._images[name])).all())
+        """What was measured of that name has been a finite number so far. Waits for the device."""
+        values = [*self._images.get(name, ()), *(value.view(1) for value in self._batches.get(name, ()))]
+        return bool(torch.isfinite(torch.cat(values)).all())
 
     def read(self, split: str, task: Task) -> dict[str, float]:
         """The task's metrics of all these images, and means over batches, as `<split>/<name>`."""
-        metrics = task.summarize({name: torch.cat(values) for name, values in self._images.items()})
+        images = {name: torch.cat(values) for name, values in self._images.items()}
+        metrics = task.summarize(images) if images else {}
         metrics |= {name: float(torch.stack(values).double().mean()) for name, values in self._batches.items()}
         return {f"{split}/{name}": value for name, value in metrics.items()}

@@ -34,6 +34,7 @@ from trainables.training_state import TrainingState, copies, laid_out_as, optimi
 from trainables.trial import TrialConfig
 
 EVALUATION_BATCH = 256
+EVALUATION_BYTES = 2**29  # of its normalised inputs, at most
 CHECK_EVERY = 50  # iterations between looks at the loss, each of which waits for a GPU
 GATHERED_BYTES = 2**24  # of normalised inputs, at most
 
@@ -217,6 +218,8 @@ class Training:
         unmeasured: list[tuple[Tensor, Tensor]] = []
 
         def measure() -> None:
+            if not unmeasured:
+                return
             outputs, wanted = zip(*unmeasured, strict=True)
             measured.add(task.measure(torch.cat(outputs), torch.cat(wanted)))
             unmeasured.clear()
@@ -248,9 +251,10 @@ class Training:
                 torch.nn.utils.clip_grad_norm_(parameters, train.clip_norm)
             self.optimizer.step()
             measured.add({}, learned.metrics)
-            outputs = learned.outputs.detach()
-            # A replayed graph writes its next outputs over these.
-            unmeasured.append((outputs.clone() if train.compile == "cuda_graphs" else outputs, targets))
+            if learned.outputs is not None:
+                outputs = learned.outputs.detach()
+                # A replayed graph writes its next outputs over these.
+                unmeasured.append((outputs.clone() if train.compile == "cuda_graphs" else outputs, targets))
             done += 1
             if done % self._together == 0:
                 measure()
@@ -258,8 +262,7 @@ class Training:
                 busy.append(cost.gpu_utilization(self.device))
                 if not measured.is_finite("loss"):
                     break
-        if unmeasured:
-            measure()
+        measure()
         metrics = measured.read("train", task) if done else {}
         if gradients is not None and done:
             metrics |= gradients.read(self.history.get(self.step - 1, {}))
@@ -331,8 +334,9 @@ class Training:
         measured = Measured()
         module.eval()
         state = dict(weights) if weights is not None else module.state_dict()
-        for start in range(0, len(split), EVALUATION_BATCH):
-            stop = min(start + EVALUATION_BATCH, len(split))
+        batch = max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // (4 * math.prod(split.split.images.shape[1:]))))
+        for start in range(0, len(split), batch):
+            stop = min(start + batch, len(split))
             images, targets = split.gather(torch.arange(start, stop, device=self.device))
             outputs = functional_call(module, state, (self._inputs(images),))
             measured.add(self.dataset.task.measure(outputs, targets))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -76,7 +77,10 @@ class TrialConfig:
         if trial.train.monitor is not None and trial.train.monitor not in known:
             message = f"need one of {', '.join(known)} on {name}, got {shown(trial.train.monitor)}"
             raise ConfigError([Fault(("train", "monitor"), message)])
-        return trial
+        try:
+            return dataclasses.replace(trial, model=trial.model.fitted(task))
+        except ConfigError as error:
+            raise ConfigError([fault.under("model") for fault in error.faults]) from error
 
     @property
     def steps(self) -> int:

@@ -200,6 +200,10 @@ def predictions(images: Sequence[str], answer: Json) -> Table:
 def _said(one: Json) -> dict[str, str]:
     if "probabilities" in one:
         return {"class": str(one["class"]), "probability": f"{one['probabilities'][one['class']]:.3f}"}
+    if "segments" in one:
+        return {
+            "segments": ", ".join(f"{each['class']} {each.get('instance', '')}".strip() for each in one["segments"])
+        }
     return {key: _short(value) for key, value in one.items() if key not in ("mask", "evolution")}
 
 

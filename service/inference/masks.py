@@ -11,12 +11,12 @@ import numpy as np
 
 
 def with_png_masks(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer with each mask of run lengths as a PNG of 0 and 255, in base64, also those of its evolution."""
+    """The answer with each mask of run lengths as a PNG of 0 and 255, in base64, also of its segments and evolution."""
     return {name: _shown(name, value) for name, value in answer.items()}
 
 
 def _shown(name: str, value: Any) -> Any:
-    if name == "evolution":
+    if name in ("evolution", "segments"):
         return [with_png_masks(answer) for answer in value]
     return _png(value) if _is_mask(value) else value
 

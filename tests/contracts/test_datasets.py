@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import struct
 import subprocess
@@ -27,9 +28,11 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "cabc": {"image_size": 64, "train": 20, "validation": 5, "test": 5},
     "cambridge": {"scene": "ShopFacade", "image_size": 32, "train": 12, "validation": 4, "test": 4},
     "cifar10": {"train": 150, "validation": 60, "test": 40},
+    "coco_panoptic": {"height": 36, "width": 48, "train": 12, "validation": 4, "test": 4},
     "digits": {"image_size": 16, "train": 300, "validation": 60, "test": 40},
     "mnist": {"train": 150, "validation": 60, "test": 40},
     "pathfinder": {"path_length": 6, "image_size": 64, "train": 40, "validation": 10, "test": 10},
+    "scenes": {"image_size": 40, "train": 12, "validation": 4, "test": 4},
     "synthetic_scene": {"image_size": 32, "train": 12, "validation": 4, "test": 4},
 }
 """A small config of every dataset; a new row in the table needs one here."""
@@ -38,9 +41,11 @@ DIGESTS = {
     "cabc": "73b980a89df0ba2b",
     "cambridge": "5eeabe661cb3c3de",
     "cifar10": "27ea136e348fa256",
+    "coco_panoptic": "91135c83edb47dfa",
     "digits": "031783cc5fff2f4c",
     "mnist": "efd6bdd272925ad3",
     "pathfinder": "a55a6693b930261c",
+    "scenes": "45606163d8d49538",
     "synthetic_scene": "41337dd0f6efb99c",
 }
 """Digests of the small configs: they name folders on users' disks and may not change by accident."""
@@ -49,9 +54,11 @@ CONTENT = {
     "cabc": "42636223ed8861e1",
     "cambridge": "f83d611bd36dd63f",
     "cifar10": "d68a8c39319dd186",
+    "coco_panoptic": "3298eb23886633b3",
     "digits": "be99349fb3cd2a4f",
     "mnist": "03664ad6a9ba1abe",
     "pathfinder": "9ab5df840931aad3",
+    "scenes": "a1ac836adb2d8143",
     "synthetic_scene": "dfab4b3d1a075279",
 }
 """Hashes of the small datasets: the same config gives the same bytes on every machine and with every release."""
@@ -86,6 +93,28 @@ def provide(name: str, root: Path) -> None:
         for part in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
             records = np.concatenate([noise(50, 1) % 10, noise(50, 3 * 32 * 32)], axis=1)
             (folder / f"{part}.bin").write_bytes(records.tobytes())
+    if name == "coco_panoptic":
+        for part, n in (("train2017", 18), ("val2017", 6)):
+            annotations = folder / "annotations" / f"panoptic_{part}"
+            (folder / part).mkdir(parents=True)
+            annotations.mkdir(parents=True)
+            listed = []
+            for i, pixels in enumerate(noise(n, 40, 60, 3)):
+                cv2.imwrite(str(folder / part / f"{i}.jpg"), pixels)
+                segments = np.zeros((40, 60, 3), np.uint8)
+                segments[: 10 + i, :, 2], segments[10 + i :, :30, 2] = 1, 2  # red, and the rest is unlabelled
+                cv2.imwrite(str(annotations / f"{i}.png"), segments)
+                kinds = [{"id": 1, "category_id": 7, "iscrowd": 0}, {"id": 2, "category_id": 9, "iscrowd": 0}]
+                listed.append({"image_id": i, "file_name": f"{i}.png", "segments_info": kinds})
+            document = {
+                "categories": [
+                    {"id": 7, "name": "kite", "isthing": 1},
+                    {"id": 9, "name": "sea", "isthing": 0},
+                ],
+                "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(n)],
+                "annotations": listed,
+            }
+            annotations.with_suffix(".json").write_text(json.dumps(document))
     if name == "cambridge":
         for part, n in (("train", 18), ("test", 6)):
             lines = ["", "", ""]

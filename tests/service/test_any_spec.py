@@ -134,8 +134,15 @@ def drawn(setting: Setting, rng: Random) -> dict[str, Any]:
     return {"kind": "int" if setting.number is int else "float", "low": low, "high": high}
 
 
-OF_MODELS = [(family, "synthetic_scene" if family == "pose_net" else "digits") for family in FAMILIES]
-OF_DATA = [("pose_net" if data in ("cambridge", "synthetic_scene") else "narrow_resnet", data) for data in DATASETS]
+DATA = {"panoptic_fpn": "scenes", "pose_net": "synthetic_scene"}
+ANSWER = {
+    "cambridge": "pose_net",
+    "coco_panoptic": "panoptic_fpn",
+    "scenes": "panoptic_fpn",
+    "synthetic_scene": "pose_net",
+}
+OF_MODELS = [(family, DATA.get(family, "digits")) for family in FAMILIES]
+OF_DATA = [(ANSWER.get(data, "narrow_resnet"), data) for data in DATASETS]
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,7 @@ def test_every_default_space_fits_its_family(family: str) -> None:
     """A family's default space is legal as it is, on a dataset that asks what it answers."""
     small: dict[str, dict[str, Any]] = {
         "classification": {"name": "digits"},
+        "panoptic": {"name": "scenes"},
         "pose": {"name": "synthetic_scene"},
         "segmentation": {"name": "pathfinder", "masks": True},
     }

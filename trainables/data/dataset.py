@@ -32,7 +32,8 @@ class Split:
 
     images: npt.NDArray[np.uint8]
     targets: npt.NDArray[Any]
-    """Class indices int64 `[n]`, masks uint8 `[n, h, w]` or numbers float32 `[n, k]`, as the task says."""
+    """Class indices int64 `[n]`, masks uint8 or segments int32 `[n, h, w]`, or numbers float32 `[n, k]`, as the task
+    says."""
 
     def __len__(self) -> int:
         return len(self.images)

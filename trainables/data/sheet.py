@@ -35,8 +35,8 @@ def contact_sheet(dataset: Dataset, split: Split, count: int = 24, columns: int 
         row, column = divmod(number, columns)
         top, left = GAP + row * tile[0], GAP + column * tile[1]
         image = np.broadcast_to(split.images[number].transpose(1, 2, 0), (height, width, 3))
-        if split.targets.ndim == 3:  # a mask
-            image = np.where(split.targets[number][:, :, None] > 0, image * TINT, image).astype(np.uint8)
+        if (marked := dataset.task.marked(split.targets[number])) is not None:
+            image = np.where(marked[:, :, None], image * TINT, image).astype(np.uint8)
         large = image.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
         sheet[top : top + large.shape[0], left : left + large.shape[1]] = large
         caption = dataset.task.caption(split.targets[number])

@@ -6,14 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainables.tasks.classification import Classification
+from trainables.tasks.panoptic import Panoptic
 from trainables.tasks.pose import PoseRegression
 from trainables.tasks.segmentation import Segmentation
 from trainables.tasks.task import Better, Task
 
-__all__ = ["METRICS", "TASKS", "Better", "Classification", "PoseRegression", "Segmentation", "Task", "task_from_dict"]
+__all__ = [
+    "METRICS",
+    "TASKS",
+    "Better",
+    "Classification",
+    "Panoptic",
+    "PoseRegression",
+    "Segmentation",
+    "Task",
+    "task_from_dict",
+]
 
 TASKS: Mapping[str, type[Task]] = {
     "classification": Classification,
+    "panoptic": Panoptic,
     "pose": PoseRegression,
     "segmentation": Segmentation,
 }

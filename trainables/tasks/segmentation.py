@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.config import setting
+from trainables.tasks.run_lengths import run_lengths
 from trainables.tasks.task import Better, Task
 
 
@@ -84,17 +84,13 @@ class Segmentation(Task):
         return {"mask": outputs.float().softmax(dim=1)[:, 1]}
 
     def answers(self, outputs: Tensor) -> list[dict[str, Any]]:
-        """One answer an image: the mask at probability 1/2 as run lengths, and the share of the image that it covers.
-
-        `counts` are lengths of runs along the rows, from the top left: of ground first (perhaps 0), then of object,
-        and so on in turn.
-        """
+        """One answer an image: the mask at probability 1/2 as `run_lengths`, and the share of the image it covers."""
         masks = (outputs[:, 1] > outputs[:, 0]).cpu()
         return [
             {
                 "covers": self.covers,
                 "share": float(mask.float().mean()),
-                "mask": {"size": list(mask.shape), "counts": _run_lengths(mask)},
+                "mask": run_lengths(mask),
             }
             for mask in masks
         ]
@@ -102,6 +98,10 @@ class Segmentation(Task):
     def mirror(self, targets: Tensor, chosen: Tensor, axis: int) -> Tensor:
         """Masks are mirrored as their images are."""
         return torch.where(chosen.view(-1, 1, 1), targets.flip(axis), targets)
+
+    def marked(self, target: Any) -> Any:
+        """The object."""
+        return target > 0
 
     def _losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Of each pixel, `[n, h, w]`."""
@@ -111,11 +111,3 @@ class Segmentation(Task):
 
 def _share(part: float, rest: float) -> float:
     return part / (part + rest) if part + rest else 0.0
-
-
-def _run_lengths(mask: Tensor) -> list[int]:
-    flat = mask.flatten().to(torch.int8)
-    ends = (torch.nonzero(flat[1:] != flat[:-1])[:, 0] + 1).tolist()
-    starts = [0] if flat[0] == 0 else [0, 0]
-    bounds = [*starts, *ends, len(flat)]
-    return [after - before for before, after in itertools.pairwise(bounds)]

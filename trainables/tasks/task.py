@@ -41,7 +41,7 @@ class Task(Config):
 
     @abstractmethod
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Numbers `[n]`, one an image, left on the device: `loss`, and whatever else `summarize` wants to know."""
+        """Numbers of each image, `[n]` or `[n, k]`, left on the device: `loss`, and whatever else `summarize` needs."""
 
     def summarize(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """The metrics of a whole split from all that `measure` said of its images: by default, means."""
@@ -62,3 +62,7 @@ class Task(Config):
     def caption(self, target: Any) -> str:
         """A target in a word, for pictures of the data; empty where it has none."""
         return ""
+
+    def marked(self, target: Any) -> Any:
+        """Which pixels, bool `[h, w]`, pictures of the data tint; None: the target is not of pixels."""
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,14 +11,14 @@ from torch import Tensor, nn
 
 from trainables.config import Config, setting
 from trainables.family import Diverged, FamilyConfig, TrainingLoss
-from trainables.fixed_point import SOLVERS, FixedPoint, implicit, iterate, lipschitz_penalty
+from trainables.fixed_point import Rule, lipschitz_penalty, settled, told
 from trainables.models.contour_rnn.circuit import Circuit, Normalization
 from trainables.models.contour_rnn.conv_lstm import ConvLSTM
 from trainables.models.contour_rnn.ends import GaborDrive, ImageReadout, PixelReadout, PooledDrive
 from trainables.models.contour_rnn.feed_forward import FeedForward
 from trainables.models.contour_rnn.feedback import Feedback, HorizontalOnly
 from trainables.models.contour_rnn.horizontal import GateBias, Symmetry, layout_of
-from trainables.models.contour_rnn.network import ContourRNN, Dynamics
+from trainables.models.contour_rnn.network import ContourRNN
 from trainables.models.contour_rnn.normalization import Statistics
 from trainables.models.contour_rnn.softplus_hgru import SoftplusHGRU
 from trainables.same_convolution import AnyForm
@@ -66,7 +65,7 @@ class ContourRNNConfig(FamilyConfig):
         above=0,
         help="an image whose state changes relatively less stays there; none: it takes all steps",
     )
-    rule: Literal["bptt", "c_bptt", "rbp", "c_rbp"] = setting(
+    rule: Rule = setting(
         "bptt", help="back-propagation through time or recurrent back-propagation; c_: with the penalty"
     )
     solver: Literal["neumann", "anderson", "gmres"] = setting(
@@ -158,7 +157,15 @@ class ContourRNNConfig(FamilyConfig):
         """
         assert isinstance(module, ContourRNN)
         dynamics = module.dynamics(inputs)
-        found = self._found(module, dynamics)
+        found = settled(
+            self.rule,
+            dynamics.step,
+            dynamics.start,
+            module.steps,
+            solver=self.solver,
+            terms=self.neumann_terms,
+            tolerance=self.tolerance,
+        )
         went = found.statistics
         if went.reason == "diverged":
             raise Diverged(f"the state is not finite after {went.iterations} of {module.steps} steps of the circuit")
@@ -169,9 +176,7 @@ class ContourRNNConfig(FamilyConfig):
             )
         outputs = module.read_out(found.state, dynamics).float()
         loss = task.loss(outputs, targets)
-        measured = {"residual": loss.new_tensor(went.residual), "steps": found.iterations.double().mean()}
-        if not math.isnan(went.contraction):
-            measured["contraction"] = loss.new_tensor(went.contraction)
+        measured = told(found)
         if self.rule in ("c_bptt", "c_rbp"):
             penalty, largest = lipschitz_penalty(
                 found.before, found.after, threshold=self.penalty.threshold, reduction=self.penalty.reduction
@@ -188,15 +193,6 @@ class ContourRNNConfig(FamilyConfig):
             return {}
         last = module.solves[-1]
         return {"backward/terms": float(last.iterations), "backward/residual": last.residual}
-
-    def _found(self, module: ContourRNN, dynamics: Dynamics) -> FixedPoint:
-        step, start = dynamics.step, dynamics.start
-        if self.rule in ("rbp", "c_rbp"):
-            solve = SOLVERS[self.solver]
-            return implicit(step, start, module.steps, solve=solve, terms=self.neumann_terms, tolerance=self.tolerance)
-        if self.rule == "c_bptt":
-            start = start.requires_grad_()  # of one step alone, it is what the penalty differentiates by
-        return iterate(step, start, module.steps, tolerance=self.tolerance)
 
     def _cell(self, channels: int) -> nn.Module:
         steps, kernel, form = self.steps, self.kernel, self.convolution
