@@ -79,6 +79,9 @@ def _pin(document: dict[str, Any], trial_id: Callable[[WeightsName], str]) -> It
             parameter["when"][INITIAL_WEIGHTS] = pinned(
                 parameter["when"][INITIAL_WEIGHTS], "space", name, "when", INITIAL_WEIGHTS
             )
+    for i, point in enumerate(document["search"]["enqueue"]):
+        if INITIAL_WEIGHTS in point:
+            point[INITIAL_WEIGHTS] = pinned(point[INITIAL_WEIGHTS], "search", "enqueue", i, INITIAL_WEIGHTS)
     yield from faults
 
 

@@ -88,7 +88,7 @@ def test_a_reference_is_pinned_to_the_trial_it_means(world: World, reference: st
 
 
 def test_references_may_be_searched(world: World) -> None:
-    """Each choice is pinned, and what is searched only beside one of them stays so."""
+    """Each choice is pinned, also in points to try first, and what is searched only beside one of them stays so."""
     space = {
         "train.initial_weights": {"kind": "choice", "values": [None, "sweep:first"]},
         "train.weight_decay": {
@@ -98,8 +98,11 @@ def test_references_may_be_searched(world: World) -> None:
             "when": {"train.initial_weights": "sweep:first"},
         },
     }
-    spec = {**SPEC, "fixed": {"model.channels": list(CHANNELS)}, "space": space}
+    first = {"train.initial_weights": "sweep:first", "train.weight_decay": 0.5}
+    search = {"enqueue": [first, {"train.initial_weights": None}]}
+    spec = {**SPEC, "fixed": {"model.channels": list(CHANNELS)}, "space": space, "search": search}
     sweep = world.submissions.create(spec)
+    assert [point["train.initial_weights"] for point in sweep.spec["search"]["enqueue"]] == ["trial:first-0001", None]
     assert sweep.spec["space"]["train.initial_weights"]["values"] == [None, "trial:first-0001"]
     assert sweep.spec["space"]["train.weight_decay"]["when"] == {"train.initial_weights": "trial:first-0001"}
 
@@ -122,6 +125,18 @@ def test_a_reference_to_nothing_is_found_at_submission(world: World, reference: 
     (fault,) = caught.value.faults
     assert fault.pointer == "/fixed/train.initial_weights"
     assert message in fault.message
+
+
+def test_a_reference_to_nothing_has_each_of_its_places(world: World) -> None:
+    """Among the choices and in points to try first."""
+    space = {"train.initial_weights": {"kind": "choice", "values": [None, "sweep:nothing"]}}
+    search = {"enqueue": [{"train.initial_weights": None}, {"train.initial_weights": "sweep:nothing"}]}
+    with pytest.raises(InvalidSpec) as caught:
+        world.submissions.create({**SPEC, "space": space, "search": search})
+    assert [fault.pointer for fault in caught.value.faults] == [
+        "/space/train.initial_weights/values/1",
+        "/search/enqueue/1/train.initial_weights",
+    ]
 
 
 @pytest.mark.parametrize("reference", ["sweep:first", "weights.safetensors"])
