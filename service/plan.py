@@ -63,7 +63,8 @@ class Search(Config):
     enqueue: tuple[Mapping[str, Any], ...] = setting((), help="points to try first, whole ones; they count as trials")
     warm_start: tuple[str, ...] = setting(
         (),
-        help="ids of earlier sweeps with these objectives; the sampler knows their completed points that fit the space",
+        help="ids of earlier sweeps with these objectives; tpe, gp and nsga-ii know what of their points had completed "
+        "when this one was submitted, and fits the space",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from search_spaces import SpaceError
@@ -16,10 +17,20 @@ from trainables.config import Fault
 
 logger = logging.getLogger(__name__)
 
+LEARNING = ("gp", "nsga-ii", "tpe")
+"""Samplers that choose by what is known; `cma-es` goes by the points of its own generations alone."""
+
 
 def faults(spec: SweepSpec, store: Store) -> Iterator[Fault]:
-    """Sweeps to start from that are not there, or whose values say nothing of this one's."""
-    for i, sweep_id in enumerate(spec.search.warm_start):
+    """Sweeps to start from that are not there, or whose values say nothing of this one's, or to its sampler."""
+    sampler, sources = spec.search.sampler, spec.search.warm_start
+    if sources and sampler not in LEARNING:
+        message = f"need one of {', '.join(LEARNING)} as the sampler, which learn from earlier sweeps, got {sampler}"
+        yield Fault(("search", "warm_start"), message)
+    for i, sweep_id in enumerate(sources):
+        if sweep_id in sources[:i]:
+            yield Fault(("search", "warm_start", i), f"need sweeps that differ, got {sweep_id} again")
+            continue
         try:
             theirs = SweepSpec.from_dict(store.sweep(sweep_id).spec)
         except NotFound as error:
@@ -36,20 +47,26 @@ def faults(spec: SweepSpec, store: Store) -> Iterator[Fault]:
             yield Fault(("search", "warm_start", i), f"need the same objectives, sweep {sweep_id} has {asked}")
 
 
-def known(spec: SweepSpec, store: Store) -> list[Known]:
+def known(spec: SweepSpec, store: Store, *, by: datetime | None = None) -> list[Known]:
     """The completed points of those sweeps that are points of this space too, with their values.
 
     A parameter of this space is looked up among their searched, fixed and data settings. A sweep that has been deleted
     since is passed over.
+
+    Args:
+        spec: of the sweep that starts from them.
+        store: has them.
+        by: what they completed later is left out, so that every driver of a sweep knows the same; None: nothing is.
     """
     found: list[Known] = []
     for sweep_id in spec.search.warm_start:
         try:
             theirs = SweepSpec.from_dict(store.sweep(sweep_id).spec)
-            trials = store.trials(sweep_id, states=[TrialState.COMPLETED])
+            completed = store.trials(sweep_id, states=[TrialState.COMPLETED])
         except NotFound:
             logger.warning("sweep %s, from which this one should start, is not there any more", sweep_id)
             continue
+        trials = [one for one in completed if by is None or (one.finished_at is not None and one.finished_at <= by)]
         modes = [objective.mode for objective in theirs.objectives]
         given = {**{f"data.{name}": value for name, value in theirs.data.items()}, **theirs.fixed}
         for one in sorted(

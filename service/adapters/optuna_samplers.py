@@ -24,6 +24,8 @@ Parameter = Float | Int | Choice
 
 RETOLD = ("cma-es", "nsga-ii")
 """Samplers with generations: what they make of a history depends on the order in which points were asked and told."""
+FIRST_GENERATION: Mapping[str, Any] = {NSGAIISampler._get_generation_key(): 0}
+"""What makes a point that is known, and was never asked for, one of those that `nsga-ii` crosses."""
 SEEN: Mapping[str, int] = {"tpe": 1000, "gp": 50}
 """Points that a sampler looks at, the newest ones; what it takes to choose grows with them, for gp with their cube."""
 CLIMBS, LONG = 5, 1000

@@ -17,7 +17,17 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState as OptunaState
 
-from service.adapters.optuna_samplers import RETOLD, SEEN, Storage, calm, distribution, encoded, sampler, suggest
+from service.adapters.optuna_samplers import (
+    FIRST_GENERATION,
+    RETOLD,
+    SEEN,
+    Storage,
+    calm,
+    distribution,
+    encoded,
+    sampler,
+    suggest,
+)
 from service.domain import Measurement, Trial, TrialState
 from service.points import Known
 from service.pruning import Asha, Hyperband, Median, Nothing, Patient, Pruner
@@ -213,6 +223,7 @@ class Search:
             values=values if values is not None else pruned,
             params={name: encoded(self._space[name], value) for name, value in point.items()},
             distributions={name: distribution(self._space[name]) for name in point},
+            system_attrs=dict(FIRST_GENERATION),
             intermediate_values=dict(last) if state is OptunaState.PRUNED and one and last else None,
         )
 
@@ -222,6 +233,8 @@ class Search:
         self._study.sampler = sampler(self._spec.search, number) if chosen else RandomSampler()
         self._study.enqueue_trial({name: encoded(self._space[name], value) for name, value in point.items()})
         trial = self._running[number] = self._study.ask()
+        if chosen:
+            trial.relative_params  # noqa: B018 - Optuna chooses, and notes the generation, only where it is asked so
         for name in point:
             suggest(trial, name, self._space[name])
 

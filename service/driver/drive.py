@@ -86,7 +86,7 @@ def _drive(sweep: Sweep, store: Store, settings: Settings, clock: Clock) -> Swee
         spec,
         trials=trials,
         measurements=_insist(lambda: store.measurements(sweep_id), clock),
-        known=_insist(lambda: known(spec, store), clock),
+        known=_insist(lambda: known(spec, store, by=sweep.created_at), clock),
         folder=settings.trials(sweep_id),
         data_root=settings.data_root,
         weights_root=settings.weights_root,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from service.domain import Measurement, Trial, TrialState
 from service.errors import InvalidSpec
 from service.plan import Search as Plan
 from service.plan import Stop
+from service.points import Known
 from service.spec import SweepSpec
+from service.warm_start import LEARNING
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SAMPLERS = typing.get_args(typing.get_type_hints(Plan)["sampler"])
@@ -84,8 +87,8 @@ def score(point: dict[str, Any]) -> float:
 class Sweep:
     """A sweep of one search, three points at a time, with the books that a store would keep."""
 
-    def __init__(self, spec: SweepSpec) -> None:
-        self.spec, self.search = spec, Search(spec)
+    def __init__(self, spec: SweepSpec, known: Sequence[Known] = ()) -> None:
+        self.spec, self.known, self.search = spec, known, Search(spec, known=known)
         self.now, self.jump = NOW, timedelta()
         self.trials: dict[int, Trial] = {}
         self.measured: list[Measurement] = []
@@ -94,7 +97,7 @@ class Sweep:
     def rebuild(self) -> None:
         """What a new driver does with the books; its clock has jumped."""
         self.now += self.jump
-        self.search = Search(self.spec, list(self.trials.values()), self.measured)
+        self.search = Search(self.spec, list(self.trials.values()), self.measured, self.known)
 
     def at(self) -> datetime:
         self.now += timedelta(seconds=1)
@@ -167,8 +170,24 @@ def test_a_rebuilt_search_asks_for_the_same_points(sampler: str, several: bool) 
         with pytest.raises(InvalidSpec, match=f"{sampler} needs one objective, got 2"):
             make_spec(sampler, several=True)
         return
-    spec = make_spec(sampler, "asha" if sampler != "gp" else "none", several=several, trials=length(sampler))
+    pruner = "none" if sampler in (*RETOLD, "gp") else "asha"  # generations are of points that complete
+    spec = make_spec(sampler, pruner, several=several, trials=length(sampler))
     assert Sweep(spec).run(deaths=True).books() == Sweep(spec).run().books()
+
+
+@pytest.mark.parametrize("sampler", LEARNING)
+def test_a_warm_start_changes_the_points_and_survives_drivers(sampler: str) -> None:
+    """What other sweeps found decides the points from the first one on, whoever of the drivers chooses them."""
+    spec = make_spec(sampler, trials=2 if sampler == "gp" else 12)
+    rng = Random(0)
+    points = [spec.space.sample(rng) for _ in range(12)]
+    known = [Known(point, (score(point),)) for point in points]
+    warm = Sweep(spec, known).run()
+    assert warm.trials[0].point not in points
+    assert warm.trials[0].point != Sweep(spec).run().trials[0].point
+    assert Sweep(spec, known).run(deaths=True).books() == warm.books()
+    other = [Known(point, (-score(point),)) for point in points]
+    assert Sweep(spec, other).run().trials[0].point != warm.trials[0].point
 
 
 @pytest.mark.parametrize("sampler", RETOLD)

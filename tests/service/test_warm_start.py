@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -68,6 +68,17 @@ def test_points_of_another_space_are_left_out(store: MemoryStore, space: dict[st
     assert len(known(make_spec(space=space, search={"warm_start": ["old"]}), store)) == count
 
 
+def test_what_completes_after_a_sweep_was_submitted_is_not_known(store: MemoryStore) -> None:
+    """Its drivers know the same points, however many the earlier sweep has by then."""
+    spec = make_spec(search={"warm_start": ["old"]})
+    before = known(spec, store, by=NOW)
+    trial = Trial(id="old-5", sweep_id="old", number=5, repeat=1, point={"train.learning_rate": 0.1}, created_at=NOW)
+    store.add_trial(trial)
+    store.move_trial(trial.id, TrialState.COMPLETED, at=NOW + timedelta(seconds=1), values=(0.9,))
+    assert known(spec, store, by=NOW) == before
+    assert len(known(spec, store)) == len(before) + 1 == 3
+
+
 def test_a_warm_search_has_them_before_its_own(store: MemoryStore) -> None:
     """The sampler sees their values; they are no trials of this sweep."""
     spec = make_spec(search={"warm_start": ["old"], "trials": 1})
@@ -86,6 +97,7 @@ def test_a_sweep_that_is_gone_is_passed_over() -> None:
     ("changes", "message"),
     [
         ({"search": {"warm_start": ["none"]}}, "refers to nothing: there is no sweep 'none'"),
+        ({"search": {"warm_start": ["old", "old"]}}, "need sweeps that differ, got old again"),
         ({"family": "spatial_rnn", "search": {"warm_start": ["old"]}}, "need a sweep of spatial_rnn"),
         (
             {"objectives": [{"metric": "validation/loss", "mode": "min"}], "search": {"warm_start": ["old"]}},
@@ -96,7 +108,20 @@ def test_a_sweep_that_is_gone_is_passed_over() -> None:
 def test_what_does_not_compare_is_a_fault(store: MemoryStore, changes: dict[str, Any], message: str) -> None:
     """Unknown sweeps, other families, other objectives."""
     (fault,) = faults(make_spec(**changes), store)
-    assert (fault.pointer, message in fault.message) == ("/search/warm_start/0", True)
+    last = len(changes["search"]["warm_start"]) - 1
+    assert (fault.pointer, message in fault.message) == (f"/search/warm_start/{last}", True)
+
+
+@pytest.mark.parametrize("sampler", ["random", "quasi-random", "grid", "cma-es"])
+def test_a_sampler_that_learns_nothing_from_earlier_sweeps_is_a_fault(store: MemoryStore, sampler: str) -> None:
+    """It would pass them over without a word; the fault names those that do learn."""
+    space = {name: {"kind": "int", "low": 16, "high": 64} for name in ("train.batch_size", "train.max_epochs")}
+    spec = make_spec(space=space, search={"sampler": sampler, "warm_start": ["old"]})
+    (fault,) = faults(spec, store)
+    assert fault.pointer == "/search/warm_start"
+    assert fault.message == (
+        f"need one of gp, nsga-ii, tpe as the sampler, which learn from earlier sweeps, got {sampler}"
+    )
 
 
 def test_a_sweep_may_start_from_one_that_compares(store: MemoryStore) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState as OptunaState
 
+from service.adapters.optuna_samplers import RETOLD
 from service.domain import Measurement, Trial, TrialState
 from service.driver.repeats import Repeats, as_points
 from service.spec import SweepSpec
@@ -24,7 +25,10 @@ def make_spec(pruner: str = "none", **search: Any) -> SweepSpec:
             "family": "narrow_resnet",
             "data": {"name": "digits"},
             "fixed": {"train.max_epochs": 16},
-            "space": {"train.batch_size": {"kind": "int", "low": 16, "high": 256, "log": True}},
+            "space": {
+                "train.batch_size": {"kind": "int", "low": 16, "high": 256, "log": True},
+                "train.momentum": {"kind": "float", "low": 0.5, "high": 0.9, "step": 0.1},
+            },
             "search": {"trials": 4, "repeats": 3, **search},
             "stop": {"pruner": pruner},
         }
@@ -37,6 +41,11 @@ class Books:
     def __init__(self, spec: SweepSpec) -> None:
         self.spec, self.trials, self.measured = spec, dict[int, Trial](), list[Measurement]()
         self.repeats = Repeats(spec, [], [])
+        self.now = NOW
+
+    def at(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
 
     def rebuild(self) -> None:
         """What a new driver does."""
@@ -46,7 +55,7 @@ class Books:
         asked = self.repeats.next()
         if asked is None:
             return None
-        self.trials[asked.number] = Trial(id=f"s-{asked.number}", sweep_id="s", created_at=NOW, **asked._asdict())
+        self.trials[asked.number] = Trial(id=f"s-{asked.number}", sweep_id="s", created_at=self.at(), **asked._asdict())
         return asked.number
 
     def report(self, number: int, step: int, value: float) -> bool:
@@ -57,7 +66,7 @@ class Books:
     def end(self, number: int, value: float | None = None, state: TrialState | None = None) -> None:
         state = state or (TrialState.FAILED if value is None else TrialState.COMPLETED)
         values = None if value is None else (value,)
-        self.trials[number] = replace(self.trials[number], state=state, values=values)
+        self.trials[number] = replace(self.trials[number], state=state, values=values, finished_at=self.at())
         self.repeats.end(self.trials[number])
 
     def told(self) -> list[tuple[OptunaState, float | None]]:
@@ -147,30 +156,40 @@ def test_a_first_trial_that_failed_says_nothing_of_the_others(first: float | Non
     assert [books.begin(), books.begin()] == [1, 2]
 
 
+def play(spec: SweepSpec, *, death: int | None = None, moves: int = 40) -> Any:
+    """What begins, and what Optuna is told, with two trials at a time; before move `death` comes another driver."""
+    books, running = Books(spec), list[int]()
+    for now in range(moves):
+        if now == death:
+            books.rebuild()
+        if len(running) < 2 and (number := books.begin()) is not None:
+            running.append(number)
+        elif running:
+            number = running.pop(0)
+            value = (7 * number % 11) / 11
+            if books.report(number, 1, value):
+                books.end(number, state=TrialState.PRUNED)
+            else:
+                books.end(number, None if number % 5 == 4 else value)
+    return [(number, trial.repeat, trial.point) for number, trial in books.trials.items()], books.told()
+
+
 @pytest.mark.parametrize("pruner", ["none", "asha"])
 @pytest.mark.parametrize("moment", range(14))
 def test_a_rebuilt_sweep_goes_on_as_the_first_would(pruner: str, moment: int) -> None:
     """Whenever a driver dies, the next one begins the same trials, and Optuna is told the same."""
+    spec = make_spec(pruner, sampler="grid", trials=4)
+    assert play(spec, death=moment) == play(spec)
 
-    def play(books: Books, *, die: bool) -> Any:
-        begun, running = [], list[int]()
-        for now in range(40):
-            if die and now == moment:
-                books.rebuild()
-            if len(running) < 2 and (number := books.begin()) is not None:
-                begun.append((number, books.trials[number].repeat))
-                running.append(number)
-            elif running:
-                number = running.pop(0)
-                value = (7 * number % 11) / 11
-                if books.report(number, 1, value):
-                    books.end(number, state=TrialState.PRUNED)
-                else:
-                    books.end(number, None if number % 5 == 4 else value)
-        return begun, books.told()
 
-    grid = {"sampler": "grid", "trials": 4}
-    assert play(Books(make_spec(pruner, **grid)), die=True) == play(Books(make_spec(pruner, **grid)), die=False)
+@pytest.mark.parametrize("sampler", RETOLD)
+@pytest.mark.parametrize("moment", [20, 41, 62])
+def test_generations_of_points_go_on_in_a_rebuilt_sweep(sampler: str, moment: int) -> None:
+    """A generation is of points, whose trials began and ended among those of others."""
+    spec = make_spec(sampler=sampler, trials=14, population=4)
+    trials, told = play(spec, moves=100)
+    assert len(trials) == 3 * 14
+    assert play(spec, death=moment, moves=100) == (trials, told)
 
 
 def test_the_search_sees_points_and_not_trials() -> None:
