@@ -105,11 +105,11 @@ class PanopticFPN(nn.Module):
         Only a recurrent mask head takes steps.
 
         Raises:
-            ValueError: the call is traced, or recorded; but what is computed depends on what is seen.
+            RuntimeError: the call is traced, or recorded; but what is computed depends on what is seen.
         """
         tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # torch's own
         if tracing or (images.is_cuda and torch.cuda.is_current_stream_capturing()):
-            raise ValueError("what is computed depends on what is seen: there is no graph for all images")
+            raise RuntimeError("what is computed depends on what is seen: there is no graph for all images")
         together = max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
         count = self.steps if steps is None else steps
         return torch.cat([self._maps(part, count) for part in torch.split(images, together)])
