@@ -5,9 +5,9 @@
 Each round runs the tests of every fault that a lab meets, the long cases too, against stacks of its own; two files of
 tests at a time. Each test checks that its fault happened and that nothing was lost. The kills come at random moments,
 others in each round: they follow from the round's seed, which is its number, and which `SWEEPSERVE_FAULT_SEED` gives to
-a test that is run by itself. The result is written after each round. Started again on the same commit it goes on where
-it was cut off. The code must stay as it is meanwhile, since every driver that is started imports it anew; a round
-through which it changed does not count.
+a test that is run by itself. Of a round that was not survived the stacks' logs are kept, in a folder that is told. The
+result is written after each round. Started again on the same commit it goes on where it was cut off. The code must stay
+as it is meanwhile, since every driver that is started imports it anew; a round through which it changed does not count.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -94,36 +95,42 @@ class Round:
 def run_round(seed: int) -> Round:
     """Runs the tests. One that ends is told at once; a fault of which the report has nothing was not survived."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-v", "--tb=short", f"--junit-xml={report}"]
-        command += ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder", *dict.fromkeys(FAULTS.values())]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "PYTHONUNBUFFERED": "1",
-            "SWEEPSERVE_LONG_TESTS": "1",
-            "SWEEPSERVE_FAULT_SEED": str(seed),
-        }
-        lines = []
-        with subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as pytest:
-            assert pytest.stdout is not None
-            for line in pytest.stdout:
-                lines.append(line.rstrip())
-                if told := re.search(r"\] (PASSED|FAILED|ERROR|SKIPPED) (\S+)", line):
-                    print(f"  {time.strftime('%H:%M:%S')} {told[1].lower():8}{told[2]}", flush=True)
-                elif line.startswith("E "):
-                    print(line, end="", flush=True)
-        cases = _cases(report) if report.exists() else {}
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    report = folder / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-v", "--tb=short", f"--junit-xml={report}"]
+    command += ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder", *dict.fromkeys(FAULTS.values())]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "SWEEPSERVE_LONG_TESTS": "1",
+        "SWEEPSERVE_FAULT_SEED": str(seed),
+        "SWEEPSERVE_KEEP_LOGS": str(folder / "logs"),
+    }
+    lines = []
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as pytest:
+        assert pytest.stdout is not None
+        for line in pytest.stdout:
+            lines.append(line.rstrip())
+            if told := re.search(r"\] (PASSED|FAILED|ERROR|SKIPPED) (\S+)", line):
+                print(f"  {time.strftime('%H:%M:%S')} {told[1].lower():8}{told[2]}", flush=True)
+            elif line.startswith("E "):
+                print(line, end="", flush=True)
+    cases = _cases(report) if report.exists() else {}
     outcomes = {}
     for fault, test in FAULTS.items():
         mine = [outcome for name, outcome in cases.items() if re.match(rf"{re.escape(test)}(::|\[|$)", name)]
         lost = Outcome("failed", 0.0, f"pytest ended with {pytest.returncode}: {' | '.join(lines[-3:])}")
         worst = min(mine, key=lambda one: ("failed", "skipped", "survived").index(one.state), default=lost)
         outcomes[fault] = Outcome(worst.state, sum(one.seconds for one in mine), worst.said)
-    return Round(time.monotonic() - began, outcomes)
+    done = Round(time.monotonic() - began, outcomes)
+    if done.survived:
+        shutil.rmtree(folder)
+    else:
+        print(f"  what the stacks logged is in {folder}", flush=True)
+    return done
 
 
 def _cases(report: Path) -> dict[str, Outcome]:

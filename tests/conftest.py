@@ -88,7 +88,9 @@ class StackRunner:
         return lines
 
     def clear(self) -> None:
-        """Ends everything."""
+        """Ends everything; what it logged goes to the folder `SWEEPSERVE_KEEP_LOGS`, if there is such a variable."""
+        if "SWEEPSERVE_KEEP_LOGS" in os.environ:
+            self._keep_logs(Path(os.environ["SWEEPSERVE_KEEP_LOGS"]) / f"{self.home.parent.name}-{os.getpid()}")
         for process in self._started:
             process.terminate()
             try:
@@ -98,6 +100,11 @@ class StackRunner:
                 process.communicate()
         processes.end(self._marked, grace=0.0)
         shutil.rmtree(ray_folder(self.home), ignore_errors=True)
+
+    def _keep_logs(self, folder: Path) -> None:
+        for logs in (self.home / "logs", *ray_folder(self.home).glob("ray/session_*_*/logs")):
+            if logs.is_dir():  # a stack that ended by itself has taken Ray's along
+                shutil.copytree(logs, folder / logs.parent.name, ignore_dangling_symlinks=True, dirs_exist_ok=True)
 
     def _marked(self) -> list[psutil.Process]:
         return processes.marked("_SWEEPSERVE_STACK", str(self.home))
