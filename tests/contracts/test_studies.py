@@ -83,6 +83,13 @@ def test_no_study_goes_back_through_more_steps_than_fit_in_memory(name: str) -> 
         assert model["rule"].endswith("rbp") or model["steps"] <= MOST_UNROLLED
 
 
+def test_figure_5_ranks_width_by_accuracy_and_parameters() -> None:
+    """What so many parameters buy, as a Pareto front."""
+    spec = SweepSpec.from_dict(study("narrow-resnet-figure-5"))
+    assert list(spec.space) == ["model.width"]
+    assert [one.metric for one in spec.objectives] == ["validation/accuracy", "model/parameters"]
+
+
 @pytest.mark.parametrize(
     "name",
     [name for name in SCALED if _images_seen(name) <= MOST_IMAGES],
@@ -162,8 +169,11 @@ def _sweep(spec: SweepSpec, folder: Path, data_root: Path) -> tuple[list[Trial],
         disk=Disk(folder, "0"),
     )
     trained: dict[str, Training] = {}
+    looks = 0
     while (settings := run.start()) != "never":
         if isinstance(settings, str):
+            looks += 1
+            assert looks < 60, "the population neither ends nor goes on"
             continue
         trial = TrialConfig.from_dict(settings["trial"])
         training = trained[settings["trial_id"]] = Training(

@@ -37,6 +37,9 @@ SPEC: Mapping[str, Any] = {
     "objectives": [{"metric": "validation/loss", "mode": "min"}],
 }
 
+ASKED = 400
+"""Times at most that a run is asked for a trial; each waits 0.05 s for a look at the population to end."""
+
 
 class Fading:
     """A store that stops to answer for ever at its write number `writes`, as to a driver that is killed then."""
@@ -87,20 +90,24 @@ class Population:
             clock=self.clock,
             disk=Disk(self.folder, "0"),
         )
-        while (settings := run.start()) != "never":
+        for _ in range(ASKED):
+            settings = run.start()
+            if settings == "never":
+                break
             if settings == "later":
                 if fading.gone.is_set():
                     return None
                 continue
-            assert not isinstance(settings, str)
             worker = self._worker(dict(settings))
-            while True:
+            for _ in range(SPEC["fixed"]["train.max_epochs"]):
                 report = worker.step()["report"]
                 self.order.append((int(settings["trial_id"][-1]), report["step"]))
                 if len(self.order) == draining_after:
                     run.drain(pause=True)
                 if run.report(settings["trial_id"], report):
                     break
+        else:
+            pytest.fail("the population neither ends nor goes on")
         run.close("the sweep ended")
         if fading.gone.is_set():
             return None
@@ -268,10 +275,11 @@ def told(folder: Path) -> Harness:
 
 def start(run: Run) -> str:
     """The id of the trial that starts."""
-    while (settings := run.start()) == "later":
-        pass
-    assert not isinstance(settings, str)
-    return settings["trial_id"]
+    for _ in range(ASKED):
+        settings = run.start()
+        if not isinstance(settings, str):
+            return settings["trial_id"]
+    pytest.fail(f"no trial starts: {settings}")
 
 
 def report(run: Run, trial_id: str, step: int, accuracy: float = 0.5) -> bool:

@@ -276,9 +276,9 @@ def test_models_that_are_being_loaded_hold_up_no_others(service: Any, monkeypatc
         before = await ask(predictors, "digits")
         monkeypatch.setattr(loaded_model, "load_model", lambda *a, **k: may.wait(20) and load_model(*a, **k))
         loading = [asyncio.create_task(predictors.model(name)) for name in names]
-        while predictors._loading._work_queue.qsize() < 2:
-            await asyncio.sleep(0)
         async with asyncio.timeout(10):
+            while predictors._loading._work_queue.qsize() < 2:
+                await asyncio.sleep(0)
             assert await ask(predictors, "digits") == before
             assert await predictors.known_versions("digits") == [before.version]
         may.set()
@@ -295,8 +295,9 @@ def test_the_garbage_collector_passes_over_the_libraries_of_engines(service: Any
 
     async def scene(predictors: Predictors) -> None:
         model = await predictors.model("digits")
-        while gc.get_freeze_count() == before:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while gc.get_freeze_count() == before:
+                await asyncio.sleep(0.01)
         assert model.ready
 
     try:
