@@ -203,6 +203,13 @@ def _free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
+@pytest.fixture(scope="module")
+def ray_temp() -> Iterator[str]:
+    """A folder for what Ray keeps of a cluster of the tests' own; the paths of its sockets must stay short."""
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[StackRunner]:
     """Stacks on a home of this test's own."""

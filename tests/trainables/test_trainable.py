@@ -223,7 +223,7 @@ def test_tune_can_save_and_load_it(
 
 
 @pytest.mark.slow
-def test_tune_runs_trials_on_one_warm_actor(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_tune_runs_trials_on_one_warm_actor(make_config: MakeConfig, tmp_path: Path, ray_temp: str) -> None:
     """A real Tuner runs three trials, one of them diverging, in one process; every report arrives as it was made."""
     Digits(image_size=16, train=96, validation=40, test=40).load(tmp_path / "data")
     points = [make_config("aaaaaaaa-0000"), make_config("aaaaaaaa-0001", seed=1)]
@@ -235,6 +235,7 @@ def test_tune_runs_trials_on_one_warm_actor(make_config: MakeConfig, tmp_path: P
         include_dashboard=False,
         log_to_driver=False,
         runtime_env={"env_vars": {"PYTHONPATH": root}},
+        _temp_dir=ray_temp,
     )
     try:
         results = tune.Tuner(

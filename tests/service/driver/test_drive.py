@@ -30,17 +30,18 @@ SWEEP = "aaaabbbb"
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-a-cluster-that-lives-for-one-test-module"}
 HEAD = """
 import sys, ray
-context = ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+context = ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=sys.argv[1])
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
 """
 
 
 @pytest.fixture(name="cluster", scope="module")
-def _cluster() -> Iterator[tuple[str, psutil.Process]]:
+def _cluster(ray_temp: str) -> Iterator[tuple[str, psutil.Process]]:
     """A Ray cluster of two cores for this module: its address, and the process whose descendants it is."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", HEAD], env={**os.environ, **TOKEN}, **pipes) as head:  # type: ignore[call-overload]
+    command = [sys.executable, "-c", HEAD, ray_temp]
+    with subprocess.Popen(command, env={**os.environ, **TOKEN}, **pipes) as head:  # type: ignore[call-overload]
         try:
             assert head.stdout is not None
             yield head.stdout.readline().strip(), psutil.Process(head.pid)

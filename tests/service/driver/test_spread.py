@@ -20,7 +20,7 @@ from service.driver.spread import over_the_cluster, spread
 from trainables.data.digits import Digits
 
 cores = os.sched_getaffinity(0)
-ray.init("local", num_cpus=len(cores), include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=len(cores), include_dashboard=False, log_to_driver=False, _temp_dir=sys.argv[2])
 said = {"on its own machine": spread().__name__}
 os.sched_setaffinity(0, {min(cores)})
 said["on a larger cluster"] = spread().__name__
@@ -48,10 +48,10 @@ print(json.dumps(said))
 
 
 @pytest.mark.slow
-def test_tasks_make_what_threads_make(tmp_path: Path) -> None:
+def test_tasks_make_what_threads_make(tmp_path: Path, ray_temp: str) -> None:
     """The same bytes, in other processes; an error is raised as what it was; one machine needs no tasks."""
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-a-cluster-that-lives-for-one-test"}
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "tasks")]
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "tasks"), ray_temp]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
