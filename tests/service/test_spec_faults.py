@@ -295,7 +295,7 @@ def test_rules_that_no_corner_breaks_are_found_inside(document: Any, pointer: st
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_default_spaces_are_legal_inside(family: str) -> None:
     """As far as looks tell."""
-    data = "synthetic_scene" if family == "pose_net" else "pathfinder"
+    data = {"pose_net": "synthetic_scene", "panoptic_fpn": "scenes"}.get(family, "pathfinder")
     assert inside({"name": "first", "family": family, "data": {"name": data}}) == {}
 
 
