@@ -86,8 +86,8 @@ class Store(Protocol):
         Where one of them was the champion, a version that is left is it now (event `model`).
         """
 
-    def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
-        """Adds one to the sweep's attempts, and to its deaths unless it is queued; returns the new number of attempts.
+    def count_attempt(self, sweep_id: str, *, after: int | None = None, died: bool = False) -> int:
+        """Adds one to the sweep's attempts, and to its deaths if its last driver `died`; returns the new attempt.
 
         Raises:
             Conflict: `after` is given and the sweep has another number of attempts.

@@ -9,7 +9,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -85,6 +85,15 @@ def tree(pid: int) -> list[psutil.Process]:
         return [top, *top.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def orphans(ours: Collection[int]) -> list[psutil.Process]:
+    """What programs that are no more have left to us: our children beside `ours` (process ids), with all below them.
+
+    What is born below one of ours while we look is never among them.
+    """
+    left = [child for child in psutil.Process().children() if child.pid not in ours]
+    return [process for child in left for process in tree(child.pid)]
 
 
 def reap(ours: Mapping[int, subprocess.Popen[bytes]]) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -19,28 +21,24 @@ from service.replicas_config import replicas_config
 from service.settings import Settings
 
 _OBJECT_STORE = 200 * 2**20  # bytes; trials exchange paths and numbers, not arrays
+_RAY_PATIENCE = 30.0  # seconds; its trials go on from their checkpoints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """One program: its command line, its environment beside the settings, and a URL that answers 200 once it serves."""
+    """One program: its command line, its environment beside the settings, and how one sees that it serves."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    probe: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    serves: Callable[[httpx.Client], bool]
+    """It answers."""
+    patience: float = math.inf
+    """Seconds without an answer after which it is started again, though it lives."""
     grace: float
     """Seconds between asking it to end and killing it."""
     served: Path | None = None
     """A file that stands where the program has served before; made once it does."""
-
-    def serves(self, client: httpx.Client) -> bool:
-        """It answers."""
-        try:
-            return client.get(self.probe, headers=dict(self.headers)).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
 
 
 def programs(settings: Settings) -> list[Program]:
@@ -74,7 +72,7 @@ def _api(settings: Settings) -> Program:
     return Program(
         name="API",
         command=(sys.executable, "-m", "service", "api"),
-        probe=f"{here.api_url}/healthz",
+        serves=partial(_answers, f"{here.api_url}/healthz"),
         grace=3.0,
     )
 
@@ -84,6 +82,7 @@ def _ray(settings: Settings) -> Program:
     options = {
         "temp-dir": folder / "ray",  # Ray opens this one to everybody
         "object-store-memory": _OBJECT_STORE,
+        "include-dashboard": "true",  # or it would start without one where the port is taken
         "dashboard-host": "127.0.0.1",
         "dashboard-port": settings.dashboard_port,
         # Every other port is whichever is free, so that several stacks share a machine.
@@ -107,11 +106,13 @@ def _ray(settings: Settings) -> Program:
             "RAY_AUTH_TOKEN_PATH": str(settings.ray_token_path),
             # Its GCS keeps everything in memory: once that is dead, nothing is won by the 60 s that Ray waits for it.
             "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+            # Instead of 900: a job whose worker does not come fails then, and its sweep gets another.
+            "RAY_JOB_START_TIMEOUT_SECONDS": "120",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all ports on loopback, as Ray does by itself on those systems
             "TMPDIR": str(folder),
         },
-        probe=f"{settings.jobs_url}/api/jobs/",
-        headers={"Authorization": f"Bearer {_token(settings.ray_token_path)}"},
+        serves=partial(_starts_jobs, settings.jobs_url, _token(settings.ray_token_path), folder / "ray"),
+        patience=_RAY_PATIENCE,
         grace=2.0,
     )
 
@@ -137,9 +138,27 @@ def _mlflow(settings: Settings) -> Program:
         command=(sys.executable, "-m", "mlflow", "server", *(f"--{name}={value}" for name, value in options.items())),
         # Job runners are for features of MLflow that sweeps do not use, and take 230 MB each.
         environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        probe=f"{settings.tracking_url}/health",
+        serves=partial(_answers, f"{settings.tracking_url}/health"),
         grace=2.0,
         served=served,
+    )
+
+
+def _answers(url: str, client: httpx.Client, *, headers: Mapping[str, str] | None = None) -> bool:
+    try:
+        return client.get(url, headers=headers).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _starts_jobs(dashboard: str, token: str, folder: Path, client: httpx.Client) -> bool:
+    """The dashboard of a Ray head takes jobs, and there is an agent, with a raylet, that starts them.
+
+    Both are asked: the head lives on, and its dashboard answers, where agent or raylet have ended or hang.
+    """
+    ports = [file.read_text() for file in (folder / "session_latest").glob("dashboard_agent_listen_port*")]
+    return _answers(f"{dashboard}/api/jobs/", client, headers={"Authorization": f"Bearer {token}"}) and any(
+        _answers(f"http://127.0.0.1:{port}/api/local_raylet_healthz", client) for port in ports
     )
 
 

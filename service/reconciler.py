@@ -40,9 +40,9 @@ def reconcile(
     """One look at every sweep that has a driver or waits for one: what should run is launched, what died is ended.
 
     Queued sweeps are launched while fewer than `max_running_sweeps` have a driver, in the order of the store's `queue`.
-    A driver that died is followed by another, up to `MAX_DEATHS`; a job that the cluster does not know never began or
-    was lost with the cluster, and is launched again as the same attempt, since ids of attempts are unique. A driver
-    that does not cancel is stopped.
+    A driver that died is followed by another, up to `MAX_DEATHS`. A job that the cluster does not know never began, and
+    is launched again as the same attempt, since ids of attempts are unique; or it was lost with the cluster, and then
+    another one follows that it yields to, should it still run. A driver that does not cancel is stopped.
 
     Several processes may do this at once: whoever has counted an attempt launches it, and nobody ends a sweep that has
     had another driver since.
@@ -107,21 +107,24 @@ def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep, trials_fo
     tidy(store, sweep.id, trials_folder(sweep.id))  # and before it removed what is needed no more
     if sweep.state in ENDS:
         _end(store, clock, sweep, *ENDS[sweep.state])
-    elif job.state == "missing":
+    elif job.state == "missing" and sweep.state is SweepState.STARTING:
         logger.info("launching driver %d of sweep %s: the cluster does not know it", sweep.attempt, sweep.id)
         launcher.launch(sweep.id, sweep.attempt, trace=sweep.trace)
+    elif job.state == "missing":
+        logger.warning("the cluster has lost driver %d of sweep %s", sweep.attempt, sweep.id)
+        _launch(store, launcher, clock, sweep)
     elif sweep.deaths + 1 < MAX_DEATHS:
         logger.warning("driver %d of sweep %s died (%s)", sweep.attempt, sweep.id, _last_words(job))
-        _launch(store, launcher, clock, sweep)
+        _launch(store, launcher, clock, sweep, died=True)
     else:
         often = f"{sweep.deaths + 1} times without a result in between"
         reason = f"the driver died {often}, the last time with: {_last_words(job)}"
         _end(store, clock, sweep, SweepState.FAILED, TrialState.FAILED, reason)
 
 
-def _launch(store: Store, launcher: Launcher, clock: Clock, sweep: Sweep) -> None:
+def _launch(store: Store, launcher: Launcher, clock: Clock, sweep: Sweep, *, died: bool = False) -> None:
     # Counted before it is launched: whoever dies in between leaves an attempt that the cluster does not know.
-    attempt = store.count_attempt(sweep.id, after=sweep.attempt)
+    attempt = store.count_attempt(sweep.id, after=sweep.attempt, died=died)
     if sweep.state is SweepState.QUEUED:
         store.move_sweep(sweep.id, SweepState.STARTING, at=clock.now())
     logger.info("launching driver %d of sweep %s", attempt, sweep.id)

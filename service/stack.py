@@ -24,15 +24,16 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-import psutil
 from rich.console import Console
 
 from service import processes
 from service.programs import Program, past_proxies, ports, programs, ray_folder
+from service.pulse import Pulse
 from service.settings import Settings
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _START_LIMIT = 120.0  # seconds; it takes about ten on two idle cores, but a machine may be busy
+_ANSWER_LIMIT = 2.0  # seconds; else it is as good as none
 _STEADY = 60.0  # seconds; a program that ran for so long had started well
 _MARK = "_SWEEPSERVE_STACK"  # in the environment of every process of a stack: the home it works for
 _NOT_FOR_PROGRAMS = frozenset({"RAY_ADDRESS", "SWEEPSERVE_API_KEY"})  # another cluster; the user's own key
@@ -47,6 +48,7 @@ class _Child:
     program: Program
     process: subprocess.Popen[bytes]
     started: float
+    pulse: Pulse
     failures: int = 0
     restart_at: float | None = None
 
@@ -70,6 +72,7 @@ class Stack:
         self._say = say
         self._children: list[_Child] = []
         self._resources = ExitStack()
+        self._http = self._resources.enter_context(httpx.Client(timeout=_ANSWER_LIMIT, trust_env=False))
 
     def __enter__(self) -> Self:
         try:
@@ -110,7 +113,8 @@ class Stack:
         for program in wanted:
             with suppress(FileNotFoundError):
                 self._log(program).replace(self._log(program).with_suffix(".log.1"))
-            self._children.append(_Child(program, self._spawn(program), time.monotonic()))
+            process, now = self._spawn(program), time.monotonic()
+            self._children.append(_Child(program, process, now, _pulse(program, now)))
         self._await(began)
 
     def _spawn(self, program: Program) -> subprocess.Popen[bytes]:
@@ -129,20 +133,20 @@ class Stack:
 
     def _await(self, began: float) -> None:
         waiting = list(self._children)
-        with httpx.Client(timeout=2.0, trust_env=False) as client:
-            while waiting:
-                for child in list(waiting):
-                    if child.process.poll() is not None:
-                        raise CannotStart(self._post_mortem(child))
-                    if child.program.serves(client):
-                        waiting.remove(child)
-                        if child.program.served is not None:
-                            child.program.served.touch()
-                        self._say(f"  {child.program.name} serves after {time.monotonic() - began:.1f} s")
-                if waiting and time.monotonic() - began > _START_LIMIT:
-                    names = ", ".join(child.program.name for child in waiting)
-                    raise CannotStart(f"{names} did not answer within {_START_LIMIT:g} s; see {self._logs}")
-                time.sleep(0.1)
+        while waiting:
+            for child in list(waiting):
+                if child.process.poll() is not None:
+                    raise CannotStart(self._post_mortem(child))
+                if child.program.serves(self._http):
+                    waiting.remove(child)
+                    child.pulse.heard()
+                    if child.program.served is not None:
+                        child.program.served.touch()
+                    self._say(f"  {child.program.name} serves after {time.monotonic() - began:.1f} s")
+            if waiting and time.monotonic() - began > _START_LIMIT:
+                names = ", ".join(child.program.name for child in waiting)
+                raise CannotStart(f"{names} did not answer within {_START_LIMIT:g} s; see {self._logs}")
+            time.sleep(0.1)
 
     def _post_mortem(self, child: _Child) -> str:
         log = self._log(child.program)
@@ -155,7 +159,12 @@ class Stack:
             if child.restart_at is not None and now >= child.restart_at:
                 self._end_strays()
                 child.process, child.started, child.restart_at = self._spawn(child.program), now, None
-            elif child.restart_at is None and child.process.poll() is not None:
+                child.pulse = _pulse(child.program, now)
+            elif child.restart_at is None and child.process.poll() is None:
+                if child.pulse.lost(now, self._http):
+                    self._say(f"{child.program.name} lives, but does not answer any more; ending it")
+                    processes.end(partial(processes.tree, child.process.pid), grace=child.program.grace)
+            elif child.restart_at is None:
                 child.failures = 1 if now - child.started > _STEADY else child.failures + 1
                 delay = min(2.0 ** (child.failures - 2), 30.0) if child.failures > 1 else 0.0
                 child.restart_at = now + delay
@@ -164,13 +173,8 @@ class Stack:
 
     def _end_strays(self) -> None:
         """Ends what programs that are no more have left behind; it may hold their ports."""
-        living = [child.process.pid for child in self._children if child.process.poll() is None]
-
-        def strays() -> list[psutil.Process]:
-            kept = {process for pid in living for process in processes.tree(pid)}
-            return [process for process in processes.tree(os.getpid())[1:] if process not in kept]
-
-        processes.end(strays, grace=1.0)
+        ours = {child.process.pid for child in self._children if child.process.poll() is None}
+        processes.end(partial(processes.orphans, ours), grace=1.0)
 
     def _end(self) -> None:
         # It is a matter of seconds from here on, and must not be left half done.
@@ -184,6 +188,10 @@ class Stack:
         self._resources.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _pulse(program: Program, started: float) -> Pulse:
+    return Pulse(program, started=started, start_limit=_START_LIMIT)
 
 
 @contextmanager

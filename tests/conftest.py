@@ -47,10 +47,12 @@ class StackRunner:
         self.mlflow_url = f"http://127.0.0.1:{mlflow}"
         self._started: list[subprocess.Popen[str]] = []
 
-    def command(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """A `sweepserve` command, started; stdout and stderr come together."""
+    def command(
+        self, *arguments: str, program: tuple[str, str] = ("-m", "service"), **environment: str
+    ) -> subprocess.Popen[str]:
+        """A `sweepserve` command, or one of a program that is nearly that; stdout and stderr come together."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", *arguments],
+            [sys.executable, *program, *arguments],
             env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

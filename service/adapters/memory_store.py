@@ -133,12 +133,11 @@ class MemoryStore:
             for promotion in self._models.forget(sweep_id):
                 self._tell(promotion)
 
-    def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
+    def count_attempt(self, sweep_id: str, *, after: int | None = None, died: bool = False) -> int:
         with self._lock:
             sweep = self.sweep(sweep_id)
             if after not in (None, sweep.attempt):
                 raise Conflict(f"sweep {sweep_id} has had {sweep.attempt} attempts, not {after}")
-            died = sweep.state is not SweepState.QUEUED
             self._sweeps[sweep_id] = replace(sweep, attempt=sweep.attempt + 1, deaths=sweep.deaths + died)
             return sweep.attempt + 1
 

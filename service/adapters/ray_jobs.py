@@ -57,7 +57,7 @@ class RayJobs:
             "/api/jobs/",
             {
                 "submission_id": submission,
-                "entrypoint": shlex.join([*traced, self._python, "-m", "service.driver", sweep_id]),
+                "entrypoint": shlex.join([*traced, self._python, "-m", "service.driver", sweep_id, str(attempt)]),
                 "metadata": {"sweep": sweep_id, "attempt": str(attempt), "traceparent": trace},
             },
         )

@@ -181,12 +181,11 @@ class SqlStore:
                 sql_promotions.keep_only(connection, name, sql_reading.versions(connection, name))
             connection.execute(delete(sweeps).where(sweeps.c.id == sweep_id))
 
-    def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
+    def count_attempt(self, sweep_id: str, *, after: int | None = None, died: bool = False) -> int:
         with self._write() as connection:
             sweep = sql_reading.sweep(connection, sweep_id, lock=True)
             if after not in (None, sweep.attempt):
                 raise Conflict(f"sweep {sweep_id} has had {sweep.attempt} attempts, not {after}")
-            died = sweep.state is not SweepState.QUEUED
             changes = {"attempt": sweep.attempt + 1, "deaths": sweep.deaths + died}
             connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
             return sweep.attempt + 1

@@ -1,4 +1,4 @@
-"""`python -m service.driver SWEEP_ID`: wiring only. What it prints is the sweep's log."""
+"""`python -m service.driver SWEEP_ID ATTEMPT`: wiring only. What it prints is the sweep's log."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from service.settings import Settings
 
 def main() -> int:
     """Drives the sweep named on the command line; 0 unless it failed."""
-    if len(sys.argv) != 2:
-        sys.stderr.write("usage: python -m service.driver SWEEP_ID\n")
+    if len(sys.argv) != 3 or not sys.argv[2].isdecimal():
+        sys.stderr.write("usage: python -m service.driver SWEEP_ID ATTEMPT\n")
         return 2
+    sweep_id, attempt = sys.argv[1], int(sys.argv[2])
     tune.configure()
     settings = Settings.from_environment()
     trace = os.environ.get("TRACEPARENT", "")
@@ -31,10 +32,10 @@ def main() -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     store = SqlStore(settings.database_url, sweeps_root=settings.sweeps_root)
     clock = SteadyClock()
-    await_version(sys.argv[1], store=store, clock=clock)
+    await_version(sweep_id, store=store, clock=clock)
     ray.init(logging_level=logging.WARNING, log_to_driver=True)
     try:
-        state = drive(sys.argv[1], store=store, settings=settings, clock=clock)
+        state = drive(sweep_id, attempt, store=store, settings=settings, clock=clock)
     except Superseded as error:
         logging.info("ending: %s", error)
         return 0  # with Ray as it is: workers that were ended here would look like trials that failed

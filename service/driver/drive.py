@@ -48,15 +48,23 @@ class Superseded(Exception):  # noqa: N818 - it says what is the matter
     """The sweep has a newer driver: Ray believed this one dead. What is left of the sweep is the other's."""
 
 
-def drive(sweep_id: str, *, store: Store, settings: Settings, clock: Clock) -> SweepState:
+def drive(sweep_id: str, attempt: int, *, store: Store, settings: Settings, clock: Clock) -> SweepState:
     """Runs the sweep, or what is left of it, and returns its final state. Ray must be connected.
+
+    Args:
+        sweep_id: of the sweep.
+        attempt: which of its drivers this is. It is told by whoever launched it: the store may know a later one by now.
+        store: has the sweep.
+        settings: where everything is.
+        clock: gives every change its time.
 
     Raises:
         NotFound: there is no such sweep.
         Superseded: another driver has it now; this process should end, and touch nothing.
     """
     sweep = _insist(lambda: store.sweep(sweep_id), clock)
-    keep_log(settings.driver_log(sweep_id, sweep.attempt))
+    _check_attempt(sweep, attempt)
+    keep_log(settings.driver_log(sweep_id, attempt))
     if sweep.state in (SweepState.QUEUED, SweepState.STARTING):
         with suppress(IllegalMove):  # somebody has just asked for its end
             _insist(lambda: store.move_sweep(sweep_id, SweepState.RUNNING, at=clock.now()), clock)
@@ -65,10 +73,16 @@ def drive(sweep_id: str, *, store: Store, settings: Settings, clock: Clock) -> S
         if not sweep.state.driven:
             logger.info("sweep %s is %s already", sweep_id, sweep.state)
             return sweep.state
+        _check_attempt(sweep, attempt)
         try:
             return _drive(sweep, store, settings, clock)
         except _Changed:
             logger.info("the sweep was extended at its end; going on")
+
+
+def _check_attempt(sweep: Sweep, attempt: int) -> None:
+    if sweep.attempt > attempt:
+        raise Superseded(f"driver {sweep.attempt} has the sweep; this is driver {attempt}")
 
 
 class _Changed(Exception):  # noqa: N818 - it is no error
@@ -80,6 +94,8 @@ def _drive(sweep: Sweep, store: Store, settings: Settings, clock: Clock) -> Swee
     sweep_id = sweep.id
     spec = SweepSpec.from_dict(sweep.spec)
     recorder = Recorder(store, clock)
+    if sweep.state is SweepState.RUNNING:
+        _take_up(sweep, store, clock)
     trials = _insist(lambda: store.trials(sweep_id), clock)
     run = Run(
         sweep,
@@ -104,6 +120,16 @@ def _drive(sweep: Sweep, store: Store, settings: Settings, clock: Clock) -> Swee
     end = _honest(end, recorder.lost, lambda: store.trials(sweep_id, states=[TrialState.RUNNING]), clock)
     _draw(store, sweep_id, spec, settings.pictures(sweep_id))
     return _finish(store, run.sweep, end.state, end.reason, clock)
+
+
+def _take_up(sweep: Sweep, store: Store, clock: Clock) -> None:
+    """Lets trials go on that were stopped for an end of the sweep that did not come.
+
+    It was extended in the last moment, or its driver died before it could say that it had ended.
+    """
+    for trial in _insist(lambda: store.trials(sweep.id, states=[TrialState.STOPPED]), clock):
+        move = partial(store.move_trial, trial.id, TrialState.PAUSED, at=clock.now(), reason="its sweep goes on")
+        _insist(move, clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +229,7 @@ def look(store: Store, run: Run, clock: Clock) -> End | None:
         now = store.sweep(run.sweep.id)
     except Unavailable:
         return None
-    if now.attempt > run.sweep.attempt:
-        raise Superseded(f"driver {now.attempt} has the sweep; this is driver {run.sweep.attempt}")
+    _check_attempt(now, run.sweep.attempt)
     if not now.state.driven:
         return End(now.state, f"the sweep became {now.state} elsewhere")
     if now.state in REQUESTS:
@@ -227,21 +252,32 @@ def _finish(store: Store, sweep: Sweep, state: SweepState, reason: str, clock: C
     """
     sweep_id = sweep.id
 
-    def move(state: SweepState) -> SweepState:
+    def move(state: SweepState, reason: str) -> SweepState:
         moved = _insist(lambda: store.move_sweep(sweep_id, state, at=clock.now(), reason=reason, seen=sweep), clock)
         return moved.state
 
     try:
-        final = move(state)
+        final = move(state, reason)
     except IllegalMove:
         now = _insist(lambda: store.sweep(sweep_id), clock).state
-        final = move(REQUESTS[now].state) if now in REQUESTS else now
+        if now not in REQUESTS:
+            return now
+        asked = REQUESTS[now]
+        if asked.state is SweepState.STOPPED:
+            _stop_paused(sweep_id, asked.reason, store, clock)
+        final, reason = move(asked.state, asked.reason), asked.reason
     except Conflict as error:
         if _insist(lambda: store.sweep(sweep_id), clock).attempt > sweep.attempt:
             raise Superseded(str(error)) from error
         raise _Changed from error
     logger.info("sweep %s %s%s", sweep_id, final, f": {reason}" if reason else "")
     return final
+
+
+def _stop_paused(sweep_id: str, reason: str, store: Store, clock: Clock) -> None:
+    """Of a sweep that was to be paused, until somebody asked for its end."""
+    for trial in _insist(lambda: store.trials(sweep_id, states=[TrialState.PAUSED]), clock):
+        _insist(partial(store.move_trial, trial.id, TrialState.STOPPED, at=clock.now(), reason=reason), clock)
 
 
 def _draw(store: Store, sweep_id: str, spec: SweepSpec, folder: Path) -> None:

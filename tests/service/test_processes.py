@@ -112,3 +112,29 @@ def test_a_name_tells_whether_its_process_is_dead() -> None:
     assert processes.is_dead(f"{kernel}:{pid}:0")
     assert not processes.is_dead(f"elsewhere:{pid}:0")
     assert not processes.is_dead("1b5f9f7f0f3a4d21"), "of an earlier version of the service"
+
+
+BREEDER = """
+import subprocess
+while True:
+    subprocess.Popen(["true"]).wait()
+"""
+
+
+def test_what_is_born_below_a_living_program_is_no_orphan() -> None:
+    """However often one looks while it starts others; what is beside it is one, with all below that."""
+    living = subprocess.Popen([sys.executable, "-c", BREEDER])
+    other = subprocess.Popen(["/bin/sh", "-c", "sleep 1000 & wait"])
+    try:
+        born = set()
+        while len(born) < 20:
+            born |= {one.pid for one in processes.tree(living.pid)[1:]}
+            left = {one.pid for one in processes.orphans([living.pid, os.getpid()])}
+            assert not left & (born | {living.pid})
+        below = {one.pid for one in processes.tree(other.pid)}
+        assert below <= {one.pid for one in processes.orphans([living.pid])}
+        assert not below & {one.pid for one in processes.orphans([living.pid, other.pid])}
+    finally:
+        for process in (living, other):
+            processes.end(lambda pid=process.pid: processes.tree(pid), grace=0.0)
+            process.wait()

@@ -45,7 +45,8 @@ class Head:
 
 DRIVER = """
 import os, sys, time
-print("driver of", sys.argv[1], "at", os.environ["SWEEPSERVE_HOME"], os.environ.get("TRACEPARENT", ""), flush=True)
+where, trace = os.environ["SWEEPSERVE_HOME"], os.environ.get("TRACEPARENT", "")
+print("driver", sys.argv[2], "of", sys.argv[1], "at", where, trace, flush=True)
 if sys.argv[1] == "long":
     time.sleep(600)
 sys.exit(3 if sys.argv[1] == "bad" else 0)
@@ -129,7 +130,7 @@ def test_a_driver_runs_with_the_heads_environment_and_its_output_is_kept(head: H
     """The driver finds the settings where the head was given them; its job ends as succeeded with its log."""
     jobs.launch("good", 1, trace=TRACE)
     assert _finished(jobs, "good").state == "succeeded"
-    assert f"driver of good at {head.folder / 'home'} {TRACE}" in jobs.logs("good", 1)
+    assert f"driver 1 of good at {head.folder / 'home'} {TRACE}" in jobs.logs("good", 1)
     headers = {"Authorization": f"Bearer {head.token_path.read_text().strip()}"}
     known = httpx.get(f"{head.url}/api/jobs/sweep-good-1", headers=headers).json()
     assert known["metadata"] == {"sweep": "good", "attempt": "1", "traceparent": TRACE}
@@ -141,7 +142,7 @@ def test_launching_an_attempt_again_starts_nothing(jobs: RayJobs) -> None:
     jobs.launch("twice", 1)
     _finished(jobs, "twice")
     jobs.launch("twice", 1)
-    assert jobs.logs("twice", 1).count("driver of twice") == 1
+    assert jobs.logs("twice", 1).count("driver 1 of twice") == 1
     assert jobs.job("twice", 2).state == "missing"
     jobs.launch("twice", 2)
     assert _finished(jobs, "twice", 2).state == "succeeded"
@@ -160,7 +161,7 @@ def test_a_failing_driver_is_failed_with_its_reason(jobs: RayJobs) -> None:
 def test_a_running_driver_is_stopped(jobs: RayJobs) -> None:
     """A stopped driver ends; stopping it again, or one that never was, is no error."""
     jobs.launch("long", 1)
-    _wait_until(lambda: "driver of long" in jobs.logs("long", 1), 30, "the driver runs")
+    _wait_until(lambda: "driver 1 of long" in jobs.logs("long", 1), 30, "the driver runs")
     assert jobs.job("long", 1).state == "running"
     jobs.stop("long", 1)
     assert _finished(jobs, "long").state == "stopped"

@@ -122,16 +122,21 @@ def test_a_sweep_whose_drivers_never_start_it_fails_too(world: World) -> None:
 
 @pytest.mark.parametrize("state", [SweepState.STARTING, SweepState.RUNNING])
 def test_a_job_that_the_cluster_lost_is_launched_again(world: World, state: SweepState) -> None:
-    """A restarted cluster knows no jobs; that is not the driver's fault and does not count as a death."""
-    sweep = world.submit()
+    """A restarted cluster knows no jobs; that is not the driver's fault and does not count as a death.
+
+    One that never said a word is launched as the same attempt. One that did may still run somewhere, cut off from its
+    cluster, and yields to the next number.
+    """
+    sweep, times = world.submit(), 2 * reconciler.MAX_DEATHS
     world.reconcile()
     if state is SweepState.RUNNING:
         world.move(sweep, state)
-    for _ in range(2 * reconciler.MAX_DEATHS):
+    for _ in range(times):
         world.die(sweep, "missing")
         world.reconcile()
-    assert set(world.launcher.launches) == {(sweep.id, 1)}
-    assert world.now(sweep).state is state
+    attempts = [1] * (times + 1) if state is SweepState.STARTING else range(1, times + 2)
+    assert world.launcher.launches == [(sweep.id, attempt) for attempt in attempts]
+    assert (world.now(sweep).state, world.now(sweep).deaths) == (state, 0)
 
 
 class Refusing(MemoryLauncher):
@@ -166,11 +171,11 @@ def test_two_reconcilers_launch_one_driver(world: World) -> None:
     class Twin(MemoryStore):
         raced = False
 
-        def count_attempt(self, sweep_id: str, *, after: int | None = None) -> int:
+        def count_attempt(self, sweep_id: str, *, after: int | None = None, died: bool = False) -> int:
             if not self.raced:
                 self.raced = True
                 reconciler.reconcile(self, world.launcher, clock=world.clock, trials_folder=world.trials_folder)
-            return super().count_attempt(sweep_id, after=after)
+            return super().count_attempt(sweep_id, after=after, died=died)
 
     world.store = twin = Twin()
     sweep = world.submit()

@@ -114,6 +114,22 @@ def test_a_program_that_dies_is_started_again(runner) -> None:
     _await(lambda: _answers(f"{runner.url}/healthz"))
 
 
+IMPATIENT = "from service import programs, __main__; programs._RAY_PATIENCE = 5.0; __main__.main()"
+
+
+def test_a_ray_head_that_can_start_no_job_is_started_again(runner) -> None:
+    """Its raylet is asked to end, which the head takes for somebody's wish: it lives on, with its dashboard."""
+    up = runner.command("up", program=("-c", IMPATIENT), SWEEPSERVE_MLFLOW_URL=ELSEWHERE["SWEEPSERVE_MLFLOW_URL"])
+    runner.read_until(up, "Ctrl-C ends it")
+    (raylet,) = [process for process, line in runner.processes().items() if "raylet/raylet" in line]
+    raylet.terminate()
+    raylet.wait(10)
+    said = runner.read_until(up, "Ray ended .* starts again")
+    assert "Ray lives, but does not answer any more; ending it" in said
+    assert raylet.pid not in [process.pid for process in runner.processes()]
+    _await(lambda: any("raylet/raylet" in line for line in runner.left()))
+
+
 def _answers(url: str) -> bool:
     try:
         return httpx.get(url).is_success

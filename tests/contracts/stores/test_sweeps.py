@@ -142,17 +142,18 @@ def test_a_spec_is_changed_by_who_saw_the_last_one(store: Store) -> None:
         store.change_spec(sweep.id, {}, seen=changed, at=NOW)
 
 
-def test_attempts_after_the_first_are_deaths_until_it_is_queued_again(store: Store) -> None:
+def test_deaths_are_counted_until_it_is_queued_again(store: Store) -> None:
     """The number of attempts never goes back."""
     sweep = add_sweep(store)
     store.count_attempt(sweep.id)
     store.move_sweep(sweep.id, SweepState.RUNNING, at=NOW)
+    store.count_attempt(sweep.id, died=True)
     store.count_attempt(sweep.id)
-    assert (store.sweep(sweep.id).attempt, store.sweep(sweep.id).deaths) == (2, 1)
+    assert (store.sweep(sweep.id).attempt, store.sweep(sweep.id).deaths) == (3, 1)
     store.move_sweep(sweep.id, SweepState.FAILED, at=NOW)
     store.move_sweep(sweep.id, SweepState.QUEUED, at=NOW)
     store.count_attempt(sweep.id)
-    assert (store.sweep(sweep.id).attempt, store.sweep(sweep.id).deaths) == (3, 0)
+    assert (store.sweep(sweep.id).attempt, store.sweep(sweep.id).deaths) == (4, 0)
 
 
 def test_a_new_result_makes_up_for_deaths(store: Store) -> None:
@@ -162,7 +163,7 @@ def test_a_new_result_makes_up_for_deaths(store: Store) -> None:
     store.add_measurement(measure(trial, 1))
     for one in (sweep, other):
         store.move_sweep(one.id, SweepState.RUNNING, at=NOW)
-        store.count_attempt(one.id)
+        store.count_attempt(one.id, died=True)
     store.add_measurement(measure(trial, 1))
     assert [store.sweep(one.id).deaths for one in (sweep, other)] == [1, 1]
     store.add_measurement(measure(trial, 2))

@@ -81,8 +81,9 @@ class Lab:
 
     def drive(self, *program: str) -> subprocess.Popen[bytes]:
         """Starts a driver, or a program that is nearly one."""
+        attempt = self.store.sweep(SWEEP).attempt
         with self.log.open("ab") as log:
-            command = [sys.executable, *(program or ("-m", "service.driver")), SWEEP]
+            command = [sys.executable, *(program or ("-m", "service.driver")), SWEEP, str(attempt)]
             driver = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
         self.drivers.append(driver)
         return driver

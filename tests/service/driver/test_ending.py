@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from service.adapters.manual_clock import ManualClock
 from service.adapters.memory_store import MemoryStore
-from service.domain import Sweep, SweepState, Trial
-from service.driver.drive import NODE_SECONDS, End, Superseded, _Changed, _finish, _honest, await_node, look
+from service.domain import Sweep, SweepState, Trial, TrialState
+from service.driver.drive import (
+    NODE_SECONDS,
+    REQUESTS,
+    End,
+    Superseded,
+    _Changed,
+    _finish,
+    _honest,
+    _take_up,
+    await_node,
+    drive,
+    look,
+)
 from service.driver.run import Run
+from service.settings import Settings
 
 SPEC: dict[str, Any] = {"stop": {}}
 BUDGET: dict[str, Any] = {"stop": {"time_budget": "1m"}}
@@ -46,6 +60,12 @@ class World:
     def change(self, spec: dict[str, Any]) -> None:
         """Somebody changes its spec."""
         self.store.change_spec("s", spec, seen=self.store.sweep("s"), at=self.clock.now())
+
+    def trial(self, number: int, state: TrialState) -> None:
+        """It has a trial in this state."""
+        trial = Trial(id=f"s-{number}", sweep_id="s", number=number, point={}, created_at=self.clock.now())
+        self.store.add_trial(trial)
+        self.store.move_trial(trial.id, state, at=self.clock.now())
 
     def look(self) -> End | None:
         """What the driver sees."""
@@ -173,3 +193,34 @@ def test_a_request_ends_a_sweep_that_waits_for_a_node(request_: SweepState) -> N
     began = world.clock.now()
     assert await_node(misfit, lambda _: None, world.look, math.inf, world.clock) == world.look()
     assert world.store.sweep("s").state is request_
+
+
+def test_trials_that_were_stopped_for_an_end_that_did_not_come_go_on() -> None:
+    """The sweep was extended in that moment, or its driver died in it: it is running, and they are not over."""
+    world = World()
+    world.trial(0, TrialState.STOPPED)
+    world.trial(1, TrialState.FAILED)
+    _take_up(world.store.sweep("s"), world.store, world.clock)
+    assert [trial.state for trial in world.store.trials("s")] == [TrialState.PAUSED, TrialState.FAILED]
+
+
+@pytest.mark.parametrize("request_", [SweepState.STOPPING, SweepState.CANCELLING])
+def test_a_stop_while_a_pause_ends_stops_its_trials(request_: SweepState) -> None:
+    """They were paused already; the sweep gives the reason that was asked for last."""
+    world = World()
+    world.trial(0, TrialState.PAUSED)
+    world.move(request_)
+    assert world.finish(SweepState.PAUSED) is SweepState.STOPPED
+    (trial,) = world.store.trials("s")
+    reason = REQUESTS[request_].reason
+    assert (trial.state, trial.reason, world.store.sweep("s").reason) == (TrialState.STOPPED, reason, reason)
+
+
+def test_a_driver_that_comes_after_its_successor_touches_nothing(tmp_path: Path) -> None:
+    """It goes by the number that it was launched with, not by the store's, which is the other's."""
+    world = World()
+    world.store.count_attempt("s")
+    world.trial(0, TrialState.STOPPED)
+    with pytest.raises(Superseded, match="driver 2 has the sweep; this is driver 1"):
+        drive("s", 1, store=world.store, settings=Settings(home=tmp_path), clock=world.clock)
+    assert [trial.state for trial in world.store.trials("s")] == [TrialState.STOPPED]
