@@ -102,20 +102,35 @@ class MemoryStore:
             return memory_queue.ahead(self._sweeps, self.sweep(sweep_id))
 
     def move_sweep(
-        self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
+        self,
+        sweep_id: str,
+        state: SweepState,
+        *,
+        at: datetime,
+        reason: str = "",
+        seen: Sweep | None = None,
+        after: SweepState | None = None,
+        trial_moves: Mapping[TrialState, TrialState] | None = None,
     ) -> Sweep:
         with self._lock:
             sweep = self.sweep(sweep_id)
             if seen is not None and (seen.attempt, seen.revision) != (sweep.attempt, sweep.revision):
                 raise Conflict(f"sweep {sweep_id} has another driver or spec by now")
-            moved = self._sweeps[sweep_id] = sweep.to(state, at=at, reason=reason)
+            if after not in (None, sweep.state):
+                raise Conflict(f"sweep {sweep_id} is {sweep.state} by now, not {after}")
+            moved, moves = sweep.to(state, at=at, reason=reason), trial_moves or {}
+            trials = [one for one in self.trials(sweep_id) if one.state in moves]
+            for trial in [one.to(moves[one.state], at=at, reason=reason) for one in trials]:
+                self._trials[trial.id] = trial
+                self._append(sweep_id, "trial", as_data(trial), at)
+            self._sweeps[sweep_id] = replace(moved, last_event=self._sweeps[sweep_id].last_event)
             self._append(sweep_id, "sweep", {"state": moved.state.value, "reason": moved.reason}, at)
             return self.sweep(sweep_id)
 
     def change_spec(self, sweep_id: str, spec: Mapping[str, Any], *, seen: Sweep, at: datetime) -> Sweep:
         with self._lock:
             sweep = self.sweep(sweep_id)
-            if sweep.revision != seen.revision or sweep.state is SweepState.DELETING:
+            if (sweep.revision, sweep.state) != (seen.revision, seen.state) or sweep.state is SweepState.DELETING:
                 raise Conflict(f"sweep {sweep_id} has been changed meanwhile")
             self._sweeps[sweep_id] = through_json(replace(sweep, spec=spec, revision=sweep.revision + 1))
             data = {"state": sweep.state.value, "reason": sweep.reason, "spec": spec}
