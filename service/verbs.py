@@ -102,7 +102,11 @@ def pause(store: Store, sweep_id: str, *, clock: Clock) -> Sweep:
 
 
 def resume(store: Store, sweep_id: str, *, clock: Clock) -> Sweep:
-    """Goes on with a sweep that was paused or stopped, and with its unfinished trials."""
+    """Goes on with a sweep that was paused or stopped, and with its unfinished trials.
+
+    Raises:
+        Conflict: also where its time budget is used up.
+    """
     return _do(store, sweep_id, "resume", clock, "resumed on request")
 
 
@@ -110,7 +114,7 @@ def retry(store: Store, sweep_id: str, *, clock: Clock) -> Sweep:
     """Runs the failed trials again, from their checkpoints where they have any.
 
     Raises:
-        Conflict: also where no trial has failed, unless the whole sweep has.
+        Conflict: also where no trial has failed, unless the whole sweep has, or its time budget is used up.
     """
     sweep = store.sweep(sweep_id)
     if sweep.state is not S.FAILED and not store.trials(sweep_id, states=[TrialState.FAILED]):
@@ -133,6 +137,7 @@ def extend(
 
     Raises:
         InvalidSpec: they are fewer, or less, than it has now, or more than there are.
+        Conflict: also where its time budget would be used up still.
     """
     changes: dict[str, Any] = {}
     if trials is not None:
@@ -177,6 +182,8 @@ def _do(
     while True:
         sweep = store.sweep(sweep_id)
         state, spec = _next(sweep, verb), changed(sweep.spec)
+        if spec != sweep.spec or (state is S.QUEUED and sweep.state is not S.QUEUED):
+            _check_time(sweep, spec, clock)
         try:
             if spec != sweep.spec:
                 sweep = store.change_spec(sweep_id, spec, seen=sweep, at=clock.now())
@@ -197,6 +204,15 @@ def _next(sweep: Sweep, verb: Verb) -> SweepState:
     if sweep.state not in VERBS[verb]:
         raise Conflict(f"sweep {sweep.id} is {sweep.state} and cannot be {DONE[verb]}")
     return VERBS[verb][sweep.state]
+
+
+def _check_time(sweep: Sweep, spec: Mapping[str, Any], clock: Clock) -> None:
+    """A driver would end it before any trial goes on, and those that failed would be stopped without their reasons."""
+    stop = Stop.from_dict(spec["stop"])
+    if stop.time_budget_seconds is not None and sweep.seconds_run(clock.now()) >= stop.time_budget_seconds:
+        raise Conflict(
+            f"sweep {sweep.id} has used up its time budget of {stop.time_budget}: extend it by a larger time_budget"
+        )
 
 
 def _trial_moves(verb: Verb, state: SweepState) -> Mapping[TrialState, TrialState]:

@@ -268,6 +268,22 @@ def test_a_sweep_that_goes_on_while_it_is_extended_is_extended(verb: str) -> Non
     assert states(world, sweep)[0] is TrialState.PAUSED
 
 
+@pytest.mark.parametrize("verb", ["resume", "retry", "extend"])
+def test_a_sweep_whose_time_is_used_up_goes_on_only_with_more_of_it(world: World, verb: str) -> None:
+    """Its next driver would end it at once, and stop the trials that failed; refused, they stay as they are."""
+    sweep = in_state(world, S.RUNNING, stop={"time_budget": "1h"})
+    world.clock.advance(3600)
+    for state in (S.STOPPING, S.STOPPED):
+        world.move(sweep, state)
+    before = world.now(sweep), world.store.trials(sweep.id)
+    with pytest.raises(Conflict, match="has used up its time budget of 1h: extend it by a larger time_budget"):
+        act(world, verb, sweep)
+    assert (world.now(sweep), world.store.trials(sweep.id)) == before
+    verbs.extend(world.store, sweep.id, clock=world.clock, time_budget="2h")
+    act(world, "pause", sweep)
+    act(world, verb, sweep)
+
+
 def test_two_extensions_at_once_are_both_kept() -> None:
     """The one that comes second looks again, and does not undo the first."""
     world, store = overtaken()
