@@ -31,7 +31,8 @@ class Store(Protocol):
         """Keeps a new sweep (event `sweep`).
 
         Raises:
-            Conflict: its id is taken, or the weights of a trial that it starts from have been removed.
+            Conflict: its id is taken, or the weights of a trial that it starts from have been removed, or are removed
+                with their sweep.
         """
 
     def claim(self, claim: Claim, *, expired_before: datetime) -> Claim:
@@ -81,8 +82,8 @@ class Store(Protocol):
 
         Raises:
             IllegalMove: the state cannot follow the present one.
-            Conflict: it has another driver or another spec by now than in `seen`; or `after` is given and it is in
-                another state.
+            Conflict: it has another driver or another spec by now than in `seen`; `after` is given and it is in another
+                state; or it would be deleted while a sweep that has not ended starts from one of its trials.
         """
 
     def change_spec(self, sweep_id: str, spec: Mapping[str, Any], *, seen: Sweep, at: datetime) -> Sweep:

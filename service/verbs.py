@@ -124,7 +124,11 @@ def retry(store: Store, sweep_id: str, *, clock: Clock) -> Sweep:
 
 
 def delete(store: Store, sweep_id: str, *, clock: Clock) -> Sweep:
-    """Removes the sweep with all that belongs to it, soon after; what runs must be stopped before."""
+    """Removes the sweep with all that belongs to it, soon after; what runs must be stopped before.
+
+    Raises:
+        Conflict: also where a sweep that has not ended starts from one of its trials.
+    """
     return _do(store, sweep_id, "delete", clock, "deleted on request")
 
 

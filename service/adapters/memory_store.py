@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
-from service.adapters import memory_queue
+from service.adapters import memory_checkpoints, memory_queue
 from service.adapters.memory_census import census
 from service.adapters.memory_claims import MemoryClaims
 from service.adapters.memory_measurements import MemoryMeasurements
@@ -51,9 +51,7 @@ class MemoryStore:
         with self._lock:
             if sweep.id in self._sweeps:
                 raise Conflict(f"sweep {sweep.id} exists already")
-            for trial_id in sweep.starts_from & self._trials.keys():
-                if self._trials[trial_id].weights == "removed":
-                    raise Conflict(self._trials[trial_id].no_weights)
+            memory_checkpoints.check_starts(self._sweeps, self._trials, sweep)
             self._sweeps[sweep.id] = through_json(sweep)
             self._events[sweep.id] = []
             self._append(sweep.id, "sweep", {"state": sweep.state.value, "reason": sweep.reason}, sweep.created_at)
@@ -118,6 +116,8 @@ class MemoryStore:
                 raise Conflict(f"sweep {sweep_id} has another driver or spec by now")
             if after not in (None, sweep.state):
                 raise Conflict(f"sweep {sweep_id} is {sweep.state} by now, not {after}")
+            if state is SweepState.DELETING:
+                memory_checkpoints.check_unneeded(self._sweeps, self._trials, sweep_id)
             moved, moves = sweep.to(state, at=at, reason=reason), trial_moves or {}
             trials = [one for one in self.trials(sweep_id) if one.state in moves]
             for trial in [one.to(moves[one.state], at=at, reason=reason) for one in trials]:
@@ -233,13 +233,8 @@ class MemoryStore:
     def forget_checkpoint(self, trial_id: str) -> bool:
         with self._lock:
             trial = self.trial(trial_id)
-            starting = [one for one in self._sweeps.values() if one.state is not SweepState.DELETING]
-            if (
-                trial.over
-                and trial.weights == "kept"
-                and not self._models.serves(trial_id)
-                and not any(trial_id in one.starts_from for one in starting)
-            ):
+            needed = self._models.serves(trial_id) or memory_checkpoints.starts_another(self._sweeps, trial_id)
+            if trial.over and trial.weights == "kept" and not needed:
                 self._trials[trial_id] = replace(trial, checkpoint="")
             return self._trials[trial_id].weights == "removed"
 

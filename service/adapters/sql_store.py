@@ -159,6 +159,8 @@ class SqlStore:
                 raise Conflict(f"sweep {sweep_id} has another driver or spec by now")
             if after not in (None, sweep.state):
                 raise Conflict(f"sweep {sweep_id} is {sweep.state} by now, not {after}")
+            if state is SweepState.DELETING:
+                sql_checkpoints.check_unneeded(connection, sweep_id)
             moved = sweep.to(state, at=at, reason=reason)
             if trial_moves:
                 found = sql_reading.list_trials(connection, sweep_id, list(trial_moves))

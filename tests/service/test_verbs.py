@@ -9,7 +9,7 @@ import pytest
 
 from service import verbs
 from service.adapters.memory_store import MemoryStore
-from service.domain import SWEEP_MOVES, Sweep, SweepState, Trial, TrialState
+from service.domain import INITIAL_WEIGHTS, SWEEP_MOVES, Sweep, SweepState, Trial, TrialState
 from service.errors import Conflict, InvalidSpec, NotFound, Unavailable
 from tests.service.sweep_world import World
 
@@ -317,6 +317,24 @@ def test_a_verb_that_the_store_did_not_take_can_be_asked_again(verb: str) -> Non
     assert world.now(sweep).state is S.QUEUED
     failed = TrialState.PAUSED if verb == "retry" else TrialState.FAILED
     assert states(world, sweep) == [TrialState.PAUSED, TrialState.PAUSED, failed]
+
+
+# delete
+
+
+def test_a_sweep_is_not_deleted_before_those_that_start_from_it_have_ended(world: World) -> None:
+    """Their trials would fail; which one it is, the refusal says."""
+    source = in_state(world, S.COMPLETED)
+    trial = world.trial(source, 0, 0.5)
+    starting = Sweep(
+        id="starting", name="n", spec={"fixed": {INITIAL_WEIGHTS: f"trial:{trial.id}"}}, created_at=world.clock.now()
+    )
+    world.store.add_sweep(starting)
+    with pytest.raises(Conflict, match=f"sweep starting starts from trial {trial.id}, and has not ended"):
+        act(world, "delete", source)
+    assert world.now(source).state is S.COMPLETED
+    act(world, "stop", starting)
+    assert act(world, "delete", source).state is S.DELETING
 
 
 # populations
