@@ -31,7 +31,8 @@ class Store(Protocol):
         """Keeps a new sweep (event `sweep`).
 
         Raises:
-            Conflict: its id is taken, or the weights of a trial that it starts from have been removed.
+            Conflict: its id is taken, or the weights of a trial that it starts from have been removed, or are removed
+                with their sweep.
         """
 
     def claim(self, claim: Claim, *, expired_before: datetime) -> Claim:
@@ -64,20 +65,32 @@ class Store(Protocol):
         """What is before this sweep, without reading the others."""
 
     def move_sweep(
-        self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
+        self,
+        sweep_id: str,
+        state: SweepState,
+        *,
+        at: datetime,
+        reason: str = "",
+        seen: Sweep | None = None,
+        after: SweepState | None = None,
+        trial_moves: Mapping[TrialState, TrialState] | None = None,
     ) -> Sweep:
         """Moves the sweep by `Sweep.to` (event `sweep`), atomically against other movers.
 
+        Its trials in the states of `trial_moves` are moved as they say (event `trial` each): they and the sweep, or
+        none of them.
+
         Raises:
             IllegalMove: the state cannot follow the present one.
-            Conflict: it has another driver or another spec by now than in `seen`.
+            Conflict: it has another driver or another spec by now than in `seen`; `after` is given and it is in another
+                state; or it would be deleted while a sweep that has not ended starts from one of its trials.
         """
 
     def change_spec(self, sweep_id: str, spec: Mapping[str, Any], *, seen: Sweep, at: datetime) -> Sweep:
         """Gives the sweep another spec and adds one to its revision (event `sweep`, with the spec).
 
         Raises:
-            Conflict: its spec has been changed since `seen`, or it is being deleted.
+            Conflict: its spec or its state has been changed since `seen`, or it is being deleted.
         """
 
     def delete_sweep(self, sweep_id: str) -> None:

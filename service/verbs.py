@@ -1,6 +1,7 @@
 """What a user may do to a sweep that is there. Each may be asked again after a crash at any point of it.
 
-A verb writes to the store what shall be and returns; the driver, or the reconciler where there is none, makes it so.
+A verb moves a sweep and its trials at once, so that what is asked for in the same moment comes before or after it.
+It writes to the store what shall be and returns; the driver, or the reconciler where there is none, makes it so.
 Resuming, extending and retrying are one mechanism: the sweep is queued again, and its next driver rebuilds everything
 from the store, goes on with unfinished trials from their checkpoints, and asks for new ones until there are enough.
 """
@@ -8,12 +9,12 @@ from the store, goes on with unfinished trials from their checkpoints, and asks 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from search_spaces import merged
 from service.domain import Sweep, SweepState, TrialState
-from service.errors import Conflict, IllegalMove, InvalidSpec
+from service.errors import Conflict, InvalidSpec
 from service.plan import Stop
 from service.ports import Clock, Store
 from service.spec import SweepSpec
@@ -101,7 +102,11 @@ def pause(store: Store, sweep_id: str, *, clock: Clock) -> Sweep:
 
 
 def resume(store: Store, sweep_id: str, *, clock: Clock) -> Sweep:
-    """Goes on with a sweep that was paused or stopped, and with its unfinished trials."""
+    """Goes on with a sweep that was paused or stopped, and with its unfinished trials.
+
+    Raises:
+        Conflict: also where its time budget is used up.
+    """
     return _do(store, sweep_id, "resume", clock, "resumed on request")
 
 
@@ -109,7 +114,7 @@ def retry(store: Store, sweep_id: str, *, clock: Clock) -> Sweep:
     """Runs the failed trials again, from their checkpoints where they have any.
 
     Raises:
-        Conflict: also where no trial has failed, unless the whole sweep has.
+        Conflict: also where no trial has failed, unless the whole sweep has, or its time budget is used up.
     """
     sweep = store.sweep(sweep_id)
     if sweep.state is not S.FAILED and not store.trials(sweep_id, states=[TrialState.FAILED]):
@@ -119,7 +124,11 @@ def retry(store: Store, sweep_id: str, *, clock: Clock) -> Sweep:
 
 
 def delete(store: Store, sweep_id: str, *, clock: Clock) -> Sweep:
-    """Removes the sweep with all that belongs to it, soon after; what runs must be stopped before."""
+    """Removes the sweep with all that belongs to it, soon after; what runs must be stopped before.
+
+    Raises:
+        Conflict: also where a sweep that has not ended starts from one of its trials.
+    """
     return _do(store, sweep_id, "delete", clock, "deleted on request")
 
 
@@ -132,25 +141,20 @@ def extend(
 
     Raises:
         InvalidSpec: they are fewer, or less, than it has now, or more than there are.
+        Conflict: also where its time budget would be used up still.
     """
     changes: dict[str, Any] = {}
     if trials is not None:
         changes["search"] = {"trials": trials}
     if time_budget is not None:
         changes["stop"] = {"time_budget": time_budget}
-    while True:
-        sweep = store.sweep(sweep_id)
-        _next(sweep, "extend")
-        spec = SweepSpec.from_dict(merged(sweep.spec, changes)).to_dict()
-        _check_extension(sweep.spec, spec, changes)
-        try:
-            if spec != sweep.spec:
-                store.change_spec(sweep_id, spec, seen=sweep, at=clock.now())
-            return _do(store, sweep_id, "extend", clock, "extended on request")
-        except Conflict as error:
-            if isinstance(error, IllegalMove) or store.sweep(sweep_id).revision == sweep.revision:
-                raise
-            logger.info("sweep %s was changed while it was being extended; looking again", sweep_id)
+
+    def extended(old: Mapping[str, Any]) -> Mapping[str, Any]:
+        new = SweepSpec.from_dict(merged(old, changes)).to_dict()
+        _check_extension(old, new, changes)
+        return new
+
+    return _do(store, sweep_id, "extend", clock, "extended on request", extended)
 
 
 def _check_extension(old: Mapping[str, Any], new: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
@@ -170,17 +174,34 @@ def _check_extension(old: Mapping[str, Any], new: Mapping[str, Any], changes: Ma
         raise InvalidSpec(faults)
 
 
-def _do(store: Store, sweep_id: str, verb: Verb, clock: Clock, reason: str) -> Sweep:
+def _do(
+    store: Store,
+    sweep_id: str,
+    verb: Verb,
+    clock: Clock,
+    reason: str,
+    changed: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda spec: spec,
+) -> Sweep:
+    """Does it to the sweep as it was when it was looked at, or looks again."""
     while True:
         sweep = store.sweep(sweep_id)
-        state = _next(sweep, verb)
-        if state is sweep.state:
-            return sweep
-        _move_trials(store, sweep, verb, state, clock, reason)
+        state, spec = _next(sweep, verb), changed(sweep.spec)
+        if spec != sweep.spec or (state is S.QUEUED and sweep.state is not S.QUEUED):
+            _check_time(sweep, spec, clock)
         try:
-            return store.move_sweep(sweep_id, state, at=clock.now(), reason=reason)
-        except IllegalMove:
-            logger.info("sweep %s moved while it was being %s; looking again", sweep_id, DONE[verb])
+            if spec != sweep.spec:
+                sweep = store.change_spec(sweep_id, spec, seen=sweep, at=clock.now())
+            if state is sweep.state:
+                return sweep
+            trial_moves = _trial_moves(verb, state)
+            return store.move_sweep(
+                sweep_id, state, at=clock.now(), reason=reason, after=sweep.state, trial_moves=trial_moves
+            )
+        except Conflict:
+            now = store.sweep(sweep_id)
+            if (now.state, now.revision) == (sweep.state, sweep.revision):
+                raise
+            logger.info("sweep %s was changed while it was being %s; looking again", sweep_id, DONE[verb])
 
 
 def _next(sweep: Sweep, verb: Verb) -> SweepState:
@@ -189,14 +210,20 @@ def _next(sweep: Sweep, verb: Verb) -> SweepState:
     return VERBS[verb][sweep.state]
 
 
-def _move_trials(store: Store, sweep: Sweep, verb: Verb, state: SweepState, clock: Clock, reason: str) -> None:
-    """Moves the trials of a sweep without a driver as its own move has it."""
+def _check_time(sweep: Sweep, spec: Mapping[str, Any], clock: Clock) -> None:
+    """A driver would end it before any trial goes on, and those that failed would be stopped without their reasons."""
+    stop = Stop.from_dict(spec["stop"])
+    if stop.time_budget_seconds is not None and sweep.seconds_run(clock.now()) >= stop.time_budget_seconds:
+        raise Conflict(
+            f"sweep {sweep.id} has used up its time budget of {stop.time_budget}: extend it by a larger time_budget"
+        )
+
+
+def _trial_moves(verb: Verb, state: SweepState) -> Mapping[TrialState, TrialState]:
+    """What becomes of the trials of a sweep without a driver, which would see to them."""
     if state is S.QUEUED:  # what its end stopped goes on with it
-        moved: Sequence[TrialState] = (TrialState.STOPPED, *([TrialState.FAILED] if verb == "retry" else []))
-        target = TrialState.PAUSED
-    elif sweep.state is S.PAUSED and state is S.STOPPED:
-        moved, target = (TrialState.PAUSED,), TrialState.STOPPED
-    else:
-        return
-    for trial in store.trials(sweep.id, states=moved):
-        store.move_trial(trial.id, target, at=clock.now(), reason=reason)
+        again = (TrialState.STOPPED, TrialState.FAILED) if verb == "retry" else (TrialState.STOPPED,)
+        return dict.fromkeys(again, TrialState.PAUSED)
+    if state is S.STOPPED:
+        return dict.fromkeys((TrialState.RUNNING, TrialState.PAUSED), TrialState.STOPPED)
+    return {}

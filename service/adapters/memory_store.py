@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
-from service.adapters import memory_queue
+from service.adapters import memory_checkpoints, memory_queue
 from service.adapters.memory_census import census
 from service.adapters.memory_claims import MemoryClaims
 from service.adapters.memory_measurements import MemoryMeasurements
@@ -51,9 +51,7 @@ class MemoryStore:
         with self._lock:
             if sweep.id in self._sweeps:
                 raise Conflict(f"sweep {sweep.id} exists already")
-            for trial_id in sweep.starts_from & self._trials.keys():
-                if self._trials[trial_id].weights == "removed":
-                    raise Conflict(self._trials[trial_id].no_weights)
+            memory_checkpoints.check_starts(self._sweeps, self._trials, sweep)
             self._sweeps[sweep.id] = through_json(sweep)
             self._events[sweep.id] = []
             self._append(sweep.id, "sweep", {"state": sweep.state.value, "reason": sweep.reason}, sweep.created_at)
@@ -102,20 +100,37 @@ class MemoryStore:
             return memory_queue.ahead(self._sweeps, self.sweep(sweep_id))
 
     def move_sweep(
-        self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
+        self,
+        sweep_id: str,
+        state: SweepState,
+        *,
+        at: datetime,
+        reason: str = "",
+        seen: Sweep | None = None,
+        after: SweepState | None = None,
+        trial_moves: Mapping[TrialState, TrialState] | None = None,
     ) -> Sweep:
         with self._lock:
             sweep = self.sweep(sweep_id)
             if seen is not None and (seen.attempt, seen.revision) != (sweep.attempt, sweep.revision):
                 raise Conflict(f"sweep {sweep_id} has another driver or spec by now")
-            moved = self._sweeps[sweep_id] = sweep.to(state, at=at, reason=reason)
+            if after not in (None, sweep.state):
+                raise Conflict(f"sweep {sweep_id} is {sweep.state} by now, not {after}")
+            if state is SweepState.DELETING:
+                memory_checkpoints.check_unneeded(self._sweeps, self._trials, sweep_id)
+            moved, moves = sweep.to(state, at=at, reason=reason), trial_moves or {}
+            trials = [one for one in self.trials(sweep_id) if one.state in moves]
+            for trial in [one.to(moves[one.state], at=at, reason=reason) for one in trials]:
+                self._trials[trial.id] = trial
+                self._append(sweep_id, "trial", as_data(trial), at)
+            self._sweeps[sweep_id] = replace(moved, last_event=self._sweeps[sweep_id].last_event)
             self._append(sweep_id, "sweep", {"state": moved.state.value, "reason": moved.reason}, at)
             return self.sweep(sweep_id)
 
     def change_spec(self, sweep_id: str, spec: Mapping[str, Any], *, seen: Sweep, at: datetime) -> Sweep:
         with self._lock:
             sweep = self.sweep(sweep_id)
-            if sweep.revision != seen.revision or sweep.state is SweepState.DELETING:
+            if (sweep.revision, sweep.state) != (seen.revision, seen.state) or sweep.state is SweepState.DELETING:
                 raise Conflict(f"sweep {sweep_id} has been changed meanwhile")
             self._sweeps[sweep_id] = through_json(replace(sweep, spec=spec, revision=sweep.revision + 1))
             data = {"state": sweep.state.value, "reason": sweep.reason, "spec": spec}
@@ -217,13 +232,8 @@ class MemoryStore:
     def forget_checkpoint(self, trial_id: str) -> bool:
         with self._lock:
             trial = self.trial(trial_id)
-            starting = [one for one in self._sweeps.values() if one.state is not SweepState.DELETING]
-            if (
-                trial.over
-                and trial.weights == "kept"
-                and not self._models.serves(trial_id)
-                and not any(trial_id in one.starts_from for one in starting)
-            ):
+            needed = self._models.serves(trial_id) or memory_checkpoints.starts_another(self._sweeps, trial_id)
+            if trial.over and trial.weights == "kept" and not needed:
                 self._trials[trial_id] = replace(trial, checkpoint="")
             return self._trials[trial_id].weights == "removed"
 

@@ -30,15 +30,34 @@ def forget(connection: Connection, trial_id: str) -> bool:
 
 
 def check_starts(connection: Connection, sweep: Sweep) -> None:
-    """Holds the trials that the sweep starts from. Raises Conflict where the weights of one have been removed."""
+    """Holds the trials that the sweep starts from, by the rows of their sweeps.
+
+    Raises:
+        Conflict: one is gone or goes with its sweep, or its weights have been removed.
+    """
     if not sweep.starts_from:
         return
     named = trials.c.id.in_(sweep.starts_from)
     theirs = sweeps.c.id.in_(select(trials.c.sweep_id).where(named))
     connection.execute(select(sweeps.c.id).where(theirs).order_by(sweeps.c.id).with_for_update())
-    removed = select(*_TRIAL).where(named, trials.c.checkpoint == "").order_by(trials.c.id)
-    for row in connection.execute(removed).mappings():
-        raise Conflict(Trial(**row).no_weights)
+    staying = select(*_TRIAL).join(sweeps).where(named, sweeps.c.state != SweepState.DELETING)
+    found = {row["id"]: Trial(**row) for row in connection.execute(staying).mappings()}
+    for trial_id in sorted(sweep.starts_from):
+        if trial_id not in found:
+            raise Conflict(f"trial {trial_id} is deleted with its sweep")
+        if found[trial_id].weights == "removed":
+            raise Conflict(found[trial_id].no_weights)
+
+
+def check_unneeded(connection: Connection, sweep_id: str) -> None:
+    """Raises Conflict where a sweep that has not ended starts from a trial of this one, whose row is held."""
+    over = [state for state in SweepState if state.final or state is SweepState.DELETING]
+    starting = select(*_SWEEP).where(cast(sweeps.c.spec, Text).contains("trial:"), sweeps.c.state.not_in(over))
+    for row in connection.execute(starting).mappings().all():
+        named = select(trials.c.id).where(trials.c.sweep_id == sweep_id, trials.c.id.in_(Sweep(**row).starts_from))
+        trial_id = connection.scalar(named.order_by(trials.c.id).limit(1))
+        if trial_id is not None:
+            raise Conflict(f"sweep {row['id']} starts from trial {trial_id}, and has not ended")
 
 
 def _needed(connection: Connection, trial_id: str) -> bool:

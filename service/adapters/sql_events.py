@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,15 +16,24 @@ from service.errors import NotFound
 
 def append(connection: Connection, sweep_id: str, kind: EventKind, data: Mapping[str, Any], at: datetime) -> None:
     """Keeps one more event, under the sweep's next number. Raises NotFound where there is no such sweep."""
-    number = connection.scalar(
+    append_all(connection, sweep_id, kind, [data], at)
+
+
+def append_all(
+    connection: Connection, sweep_id: str, kind: EventKind, data: Sequence[Mapping[str, Any]], at: datetime
+) -> None:
+    """Keeps so many more, at least one. Raises as `append`."""
+    last = connection.scalar(
         update(sweeps)
         .where(sweeps.c.id == sweep_id)
-        .values(last_event=sweeps.c.last_event + 1)
+        .values(last_event=sweeps.c.last_event + len(data))
         .returning(sweeps.c.last_event)
     )
-    if number is None:
+    if last is None:
         raise NotFound(f"there is no sweep {sweep_id!r}")
-    connection.execute(insert(events).values(sweep_id=sweep_id, number=number, at=at, kind=kind, data=data))
+    same = {"sweep_id": sweep_id, "at": at, "kind": kind}
+    numbered = [{**same, "number": number, "data": one} for number, one in enumerate(data, last - len(data) + 1)]
+    connection.execute(insert(events), numbered)
 
 
 def read(connection: Connection, sweep_id: str, *, after: int, limit: int) -> list[Event]:

@@ -79,10 +79,10 @@ def list_trials(
     connection: Connection,
     sweep_id: str,
     states: Sequence[TrialState],
-    numbers: Sequence[int] | None,
+    numbers: Sequence[int] | None = None,
     *,
-    limit: int | None,
-    after: int | None,
+    limit: int | None = None,
+    after: int | None = None,
 ) -> list[Trial]:
     """By number."""
     query = select(*_TRIAL).where(trials.c.sweep_id == sweep_id).order_by(trials.c.number).limit(limit)

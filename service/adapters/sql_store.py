@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, delete, insert, make_url, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, make_url, select, update
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
 from service.adapters import (
@@ -143,13 +143,28 @@ class SqlStore:
             return sql_queue.ahead(connection, sweep_id)
 
     def move_sweep(
-        self, sweep_id: str, state: SweepState, *, at: datetime, reason: str = "", seen: Sweep | None = None
+        self,
+        sweep_id: str,
+        state: SweepState,
+        *,
+        at: datetime,
+        reason: str = "",
+        seen: Sweep | None = None,
+        after: SweepState | None = None,
+        trial_moves: Mapping[TrialState, TrialState] | None = None,
     ) -> Sweep:
         with self._write() as connection:
             sweep = sql_reading.sweep(connection, sweep_id, lock=True)
             if seen is not None and (seen.attempt, seen.revision) != (sweep.attempt, sweep.revision):
                 raise Conflict(f"sweep {sweep_id} has another driver or spec by now")
+            if after not in (None, sweep.state):
+                raise Conflict(f"sweep {sweep_id} is {sweep.state} by now, not {after}")
+            if state is SweepState.DELETING:
+                sql_checkpoints.check_unneeded(connection, sweep_id)
             moved = sweep.to(state, at=at, reason=reason)
+            if trial_moves:
+                found = sql_reading.list_trials(connection, sweep_id, list(trial_moves))
+                _move(connection, [one.to(trial_moves[one.state], at=at, reason=reason) for one in found], at)
             changes = {name: new for name, new in _row(moved).items() if new != getattr(sweep, name)}
             connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
             sql_events.append(connection, sweep_id, "sweep", {"state": moved.state.value, "reason": moved.reason}, at)
@@ -158,7 +173,7 @@ class SqlStore:
     def change_spec(self, sweep_id: str, spec: Mapping[str, Any], *, seen: Sweep, at: datetime) -> Sweep:
         with self._write() as connection:
             sweep = sql_reading.sweep(connection, sweep_id, lock=True)
-            if sweep.revision != seen.revision or sweep.state is SweepState.DELETING:
+            if (sweep.revision, sweep.state) != (seen.revision, seen.state) or sweep.state is SweepState.DELETING:
                 raise Conflict(f"sweep {sweep_id} has been changed meanwhile")
             changed = replace(sweep, spec=spec, revision=sweep.revision + 1)
             changes = {"spec": spec, "revision": changed.revision, "priority": changed.priority}
@@ -258,10 +273,9 @@ class SqlStore:
             trial = sql_reading.trial(connection, trial_id)
             if trial.has_moved(state, at=at, reason=reason):
                 return trial
-            ended = trial.to(state, at=at, reason=reason, values=values)
-            connection.execute(update(trials).where(trials.c.id == trial_id).values(_trial_row(ended)))
-            sql_events.append(connection, ended.sweep_id, "trial", as_data(ended), at)
-            return ended
+            moved = trial.to(state, at=at, reason=reason, values=values)
+            _move(connection, [moved], at)
+            return moved
 
     def add_exploits(self, sweep_id: str, exploits: Sequence[Exploit], *, at: datetime) -> None:
         with self._write() as connection:
@@ -375,6 +389,14 @@ class SqlStore:
 
     def _write(self) -> AbstractContextManager[Connection]:
         return writing(self._engine)
+
+
+def _move(connection: Connection, moved: Sequence[Trial], at: datetime) -> None:
+    """Keeps trials of one sweep as they are now."""
+    if moved:
+        query = update(trials).where(trials.c.id == bindparam("moved"))
+        connection.execute(query, [{"moved": one.id, **_trial_row(one)} for one in moved])
+        sql_events.append_all(connection, moved[0].sweep_id, "trial", [as_data(one) for one in moved], at)
 
 
 def _row(sweep: Sweep) -> dict[str, Any]:

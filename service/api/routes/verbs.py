@@ -10,7 +10,7 @@ from service import verbs
 from service.api.details import detail
 from service.api.json_body import json_body, read_json
 from service.api.parts import Here
-from service.api.views import SweepDetail
+from service.api.views import SweepDetail, SweepView
 from service.errors import InvalidSpec
 from trainables.config import Fault, nearest, shown
 
@@ -86,5 +86,10 @@ def retry_sweep(sweep_id: str, here: Here) -> SweepDetail:
 
 @router.delete("", status_code=status.HTTP_202_ACCEPTED)
 def delete_sweep(sweep_id: str, here: Here) -> SweepDetail:
-    """Removes a sweep with its checkpoints, its models and its runs in MLflow, as soon as MLflow answers."""
-    return detail(here, verbs.delete(here.store, sweep_id, clock=here.clock))
+    """Removes a sweep with its checkpoints, its models and its runs in MLflow, as soon as MLflow answers.
+
+    Not while another one that has not ended starts from its weights.
+    """
+    answer = detail(here, here.store.sweep(sweep_id))  # once it is being deleted, it may be gone in any moment
+    deleted = verbs.delete(here.store, sweep_id, clock=here.clock)
+    return answer.model_copy(update={**dict(SweepView.model_validate(deleted)), "waiting": ""})

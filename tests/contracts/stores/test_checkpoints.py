@@ -68,13 +68,56 @@ def test_what_another_sweep_starts_from_stays(store: Store, searched: bool) -> N
     sweep = add_sweep(store)
     trial, other = ended(store, sweep), ended(store, sweep, 1)
     starting = start_from(store, trial, searched=searched)
-    start_from(store, Trial(id=f"{other.id}0", sweep_id="x", number=0, point={}, created_at=NOW), "third")
+    similar = Trial(id=f"{other.id}0", sweep_id=sweep.id, number=2, point={}, created_at=NOW)
+    store.add_trial(similar)
+    start_from(store, similar, "third")
     assert not store.forget_checkpoint(trial.id)
     assert store.forget_checkpoint(other.id)
     store.move_sweep(starting.id, SweepState.DELETING, at=NOW)
     assert store.forget_checkpoint(trial.id)
     with pytest.raises(Conflict, match=f"the weights of trial {trial.id} were removed"):
         start_from(store, trial, "fourth", searched=searched)
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_a_sweep_is_not_deleted_while_another_that_starts_from_it_may_run(store: Store, searched: bool) -> None:
+    """In every state until that one has ended, or is being deleted itself; what starts from others is no matter."""
+    sweep, other = add_sweep(store), add_sweep(store, "other222")
+    trial, elsewhere = ended(store, sweep), ended(store, other)
+    start_from(store, elsewhere, "another", searched=searched)
+    starting = start_from(store, trial, searched=searched)
+    for state in (SweepState.QUEUED, SweepState.RUNNING, SweepState.PAUSING, SweepState.PAUSED):
+        if state is not SweepState.QUEUED:
+            store.move_sweep(starting.id, state, at=NOW)
+        with pytest.raises(Conflict, match=f"sweep second starts from trial {trial.id}, and has not ended"):
+            store.move_sweep(sweep.id, SweepState.DELETING, at=NOW)
+    assert store.sweep(sweep.id).state is SweepState.QUEUED
+    store.move_sweep(starting.id, SweepState.STOPPED, at=NOW)
+    assert store.move_sweep(sweep.id, SweepState.DELETING, at=NOW).state is SweepState.DELETING
+
+
+def test_a_sweep_starts_from_no_trial_that_is_being_deleted(store: Store) -> None:
+    """Nor from one that has been deleted since it was looked up."""
+    sweep = add_sweep(store)
+    trial = ended(store, sweep)
+    store.move_sweep(sweep.id, SweepState.DELETING, at=NOW)
+    with pytest.raises(Conflict, match=f"trial {trial.id} is deleted with its sweep"):
+        start_from(store, trial)
+    store.delete_sweep(sweep.id)
+    with pytest.raises(Conflict, match=f"trial {trial.id} is deleted with its sweep"):
+        start_from(store, trial)
+
+
+def test_of_deleting_and_beginning_to_start_from_it_one_wins(store: Store) -> None:
+    """In the same moment, again and again: never are both told yes."""
+    for number in range(20):
+        sweep = add_sweep(store, f"source{number}")
+        trial = ended(store, sweep)
+        outcomes = together(
+            lambda trial=trial, number=number: start_from(store, trial, f"other{number}"),  # type: ignore[misc]
+            lambda sweep=sweep: store.move_sweep(sweep.id, SweepState.DELETING, at=NOW),  # type: ignore[misc]
+        )
+        assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 1
 
 
 @pytest.mark.parametrize("begin", ["sweep", "model"])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.domain import Sweep, SweepState
+from service.domain import Sweep, SweepState, TrialState, as_data
 from service.errors import Conflict, IllegalMove, NotFound
 from service.ports import Store
 from tests.contracts.store_samples import NOW, add_sweep, add_trial, claim, kinds, measure, offer, together
@@ -128,8 +128,71 @@ def test_a_move_is_refused_to_who_saw_another_driver_or_spec(store: Store) -> No
     assert store.move_sweep(sweep.id, SweepState.RUNNING, at=NOW, seen=store.sweep(sweep.id)).running_since == NOW
 
 
+def test_a_move_after_another_state_is_refused(store: Store) -> None:
+    """Also one that is legal from the state by now; of those at once that saw the same state, one is made."""
+    sweep = add_sweep(store)
+    store.move_sweep(sweep.id, SweepState.PAUSED, at=NOW)
+    with pytest.raises(Conflict, match=f"sweep {sweep.id} is paused by now, not queued"):
+        store.move_sweep(sweep.id, SweepState.STOPPED, at=NOW, after=SweepState.QUEUED)
+    moves = [
+        lambda state=state: store.move_sweep(sweep.id, state, at=NOW, after=SweepState.PAUSED)  # type: ignore[misc]
+        for state in (SweepState.QUEUED, SweepState.STOPPED)
+    ]
+    assert sum(isinstance(outcome, Sweep) for outcome in together(*moves)) == 1
+
+
+def test_trials_move_with_their_sweep(store: Store) -> None:
+    """Those in the named states, by number, each with its event, and the sweep last; other sweeps' stay."""
+    sweep, other = add_sweep(store), add_sweep(store, "other222")
+    states = [TrialState.FAILED, TrialState.COMPLETED, TrialState.STOPPED]
+    for one in (sweep, other):
+        for number, state in enumerate(states):
+            store.move_trial(add_trial(store, one, number).id, state, at=NOW, reason="before", values=(0.5,))
+    store.move_sweep(sweep.id, SweepState.PAUSED, at=NOW)
+    number = store.sweep(sweep.id).last_event
+    again = dict.fromkeys((TrialState.STOPPED, TrialState.FAILED), TrialState.PAUSED)
+    moved = store.move_sweep(sweep.id, SweepState.QUEUED, at=NOW, reason="again", trial_moves=again)
+    assert moved == store.sweep(sweep.id)
+    paused, completed = (TrialState.PAUSED, "again", None), (TrialState.COMPLETED, "before", NOW)
+    found = store.trials(sweep.id)
+    assert [(one.state, one.reason, one.finished_at) for one in found] == [paused, completed, paused]
+    told = store.events(sweep.id, after=number)
+    assert [event.data for event in told] == [
+        as_data(found[0]),
+        as_data(found[2]),
+        {"state": "queued", "reason": "again"},
+    ]
+    assert [(event.number, event.kind) for event in told] == [
+        (number + 1, "trial"),
+        (number + 2, "trial"),
+        (number + 3, "sweep"),
+    ]
+    assert moved.last_event == number + 3
+    assert [one.state for one in store.trials(other.id)] == states
+
+
+@pytest.mark.parametrize(
+    ("state", "trial_moves"),
+    [
+        (SweepState.COMPLETED, {TrialState.FAILED: TrialState.PAUSED}),
+        (SweepState.PAUSED, {TrialState.FAILED: TrialState.PAUSED, TrialState.COMPLETED: TrialState.PAUSED}),
+    ],
+)
+def test_where_one_move_is_illegal_none_is_made(
+    store: Store, state: SweepState, trial_moves: dict[TrialState, TrialState]
+) -> None:
+    """Of the sweep or of a trial: nothing is half done, and no event tells of it."""
+    sweep = add_sweep(store)
+    for number, end in enumerate((TrialState.FAILED, TrialState.COMPLETED)):
+        store.move_trial(add_trial(store, sweep, number).id, end, at=NOW, values=(0.5,))
+    before = store.sweep(sweep.id), store.trials(sweep.id), store.events(sweep.id)
+    with pytest.raises(IllegalMove):
+        store.move_sweep(sweep.id, state, at=NOW, trial_moves=trial_moves)
+    assert (store.sweep(sweep.id), store.trials(sweep.id), store.events(sweep.id)) == before
+
+
 def test_a_spec_is_changed_by_who_saw_the_last_one(store: Store) -> None:
-    """With an event that has it; not while the sweep is being deleted."""
+    """With an event that has it; not by who saw another state, and not while the sweep is being deleted."""
     sweep = add_sweep(store)
     changed = store.change_spec(sweep.id, {"search": {"trials": 9}}, seen=sweep, at=NOW)
     assert (changed.spec, changed.revision) == ({"search": {"trials": 9}}, 1)
@@ -137,9 +200,12 @@ def test_a_spec_is_changed_by_who_saw_the_last_one(store: Store) -> None:
     assert store.events(sweep.id)[-1].data == {"state": "queued", "reason": "", "spec": {"search": {"trials": 9}}}
     with pytest.raises(Conflict):
         store.change_spec(sweep.id, {}, seen=sweep, at=NOW)
-    store.move_sweep(sweep.id, SweepState.DELETING, at=NOW)
-    with pytest.raises(Conflict):
-        store.change_spec(sweep.id, {}, seen=changed, at=NOW)
+    for state in (SweepState.PAUSED, SweepState.DELETING):
+        store.move_sweep(sweep.id, state, at=NOW)
+        with pytest.raises(Conflict, match="changed meanwhile"):
+            store.change_spec(sweep.id, {}, seen=changed, at=NOW)
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        store.change_spec(sweep.id, {}, seen=store.sweep(sweep.id), at=NOW)
 
 
 def test_deaths_are_counted_until_it_is_queued_again(store: Store) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from service.adapters.memory_store import MemoryStore
 from service.client import Client, ClientError
-from service.domain import SweepState, TrialState
+from service.domain import Sweep, SweepState, TrialState
 
 VERBS = {
     "stop": "stopping",
@@ -94,6 +95,26 @@ def test_a_deleted_sweep_goes_with_its_files_and_runs(service: Any) -> None:
     assert service.http.get(f"/v1/sweeps/{sweep.id}").status_code == 404
     assert service.tracker.shown(sweep.id) == []
     assert service.http.delete(f"/v1/sweeps/{sweep.id}").status_code == 404
+
+
+def test_a_deletion_that_is_done_at_once_is_answered(make_service: Any) -> None:
+    """The sweep may be gone before the answer is made; it is still the one that was deleted."""
+
+    class Swift(MemoryStore):
+        def move_sweep(self, sweep_id: str, state: SweepState, **rest: Any) -> Sweep:
+            moved = super().move_sweep(sweep_id, state, **rest)
+            if state is SweepState.DELETING:
+                self.delete_sweep(sweep_id)
+            return moved
+
+    service = make_service(Swift())
+    sweep = service.sweep()
+    service.trial(sweep, 0, value=0.5)
+    answer = service.http.delete(f"/v1/sweeps/{sweep.id}")
+    assert answer.status_code == 202
+    shown = answer.json()
+    assert (shown["id"], shown["state"], shown["reason"]) == (sweep.id, "deleting", "deleted on request")
+    assert (shown["counts"], shown["waiting"], shown["spec"]) == ({"completed": 1}, "", sweep.spec)
 
 
 def test_a_sweep_that_cannot_be_removed_does_not_hold_up_the_others(

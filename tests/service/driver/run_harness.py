@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +36,9 @@ class Harness:
         self.store, self.clock, self.folder = MemoryStore(), ManualClock(), folder
         self.free = 10**11
         sweep = Sweep(id="s", name="little", spec=self.spec.to_dict(), created_at=self.clock.now())
+        earlier = Trial(id="t-0001", sweep_id="t", number=1, point={}, created_at=sweep.created_at)
+        self.store.add_sweep(replace(sweep, id="t", spec={}))
+        self.store.add_trial(earlier)
         self.store.add_sweep(sweep)
         self.store.move_sweep("s", SweepState.RUNNING, at=self.clock.now())
         self.again()
