@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -181,13 +182,18 @@ class Postgres:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A server for the whole run; the test is skipped where PostgreSQL is not installed."""
+    """A server for the whole run."""
     programs = postgres_programs()
     if programs is None:
-        pytest.skip("PostgreSQL is not installed")
+        without_postgres()
     server = Postgres(programs)
     yield server
     server.clear()
+
+
+def without_postgres() -> NoReturn:
+    """Skips the test, or fails it where somebody wants none left out: a variable `NEED_POSTGRES`, as in .ci/run."""
+    (pytest.fail if os.environ.get("NEED_POSTGRES") else pytest.skip)("PostgreSQL is not installed")
 
 
 def postgres_programs() -> Path | None:

@@ -73,6 +73,7 @@ CONTAINER = _object(
         "ports": _list(_object({"name": NAME, "containerPort": PORT})),
         "livenessProbe": PROBE,
         "readinessProbe": PROBE,
+        "startupProbe": PROBE,
         "resources": _object({"requests": QUANTITIES}, {"limits": QUANTITIES}),
         "securityContext": _object({"allowPrivilegeEscalation": BOOLEAN}),
         "volumeMounts": _list(_object({"name": NAME, "mountPath": TEXT}, {"readOnly": BOOLEAN})),

@@ -173,6 +173,11 @@ def test_the_image_has_what_its_commands_import() -> None:
     assert extras["serve"][0].startswith("ray[serve]")
 
 
+def test_the_image_has_a_compiler() -> None:
+    """Trials with `train.compile` compile what PyTorch writes; without one each of them would fail."""
+    assert re.search(r"apt-get install .*\bg\+\+", (ROOT / "Dockerfile").read_text())
+
+
 def test_the_image_holds_what_its_installation_reads() -> None:
     """Every file that the Dockerfile copies is there and let through by .dockerignore."""
     let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}

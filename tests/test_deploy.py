@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,17 @@ from tests.kubernetes_schemas import SCHEMAS
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 KUSTOMIZATION: dict[str, Any] = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())
-MANIFESTS: dict[str, dict[str, Any]] = {
-    f"{manifest['kind']} {manifest['metadata']['name']}": manifest
-    for name in KUSTOMIZATION["resources"]
-    for manifest in yaml.safe_load_all((DEPLOY / name).read_text())
-}
 SECRET_KEYS = {"auth_token", "postgres_password", "object_store_password"}
+
+
+def by_name(manifests: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Manifests by kind and name."""
+    return {f"{one['kind']} {one['metadata']['name']}": one for one in manifests}
+
+
+MANIFESTS = by_name(
+    one for name in KUSTOMIZATION["resources"] for one in yaml.safe_load_all((DEPLOY / name).read_text())
+)
 
 
 def pods(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -34,9 +41,9 @@ def pods(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from (group["template"] for group in spec["workerGroupSpecs"])
 
 
-def containers() -> Iterator[tuple[str, dict[str, Any]]]:
+def containers(manifests: Mapping[str, dict[str, Any]] = MANIFESTS) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every container, with the manifest it is in."""
-    for name, manifest in MANIFESTS.items():
+    for name, manifest in manifests.items():
         for pod in pods(manifest):
             yield from ((name, one) for one in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())))
 
@@ -161,6 +168,38 @@ def test_ray_is_of_the_installed_version() -> None:
     assert {image.partition(":")[0] for image in images} == {"sweepserve", "minio/minio"}
     assert all(":" in image or image == "sweepserve" for image in images)  # ours is set in kustomization.yaml
     assert [one["name"] for one in KUSTOMIZATION["images"]] == ["sweepserve"]
+
+
+def test_the_api_stays_reachable_while_ray_is_away() -> None:
+    """What takes it out of its Service, or restarts it, asks only whether the process answers."""
+    (api,) = [one for name, one in containers() if name == "Deployment api"]
+    probes = {name: one["httpGet"]["path"] for name, one in api.items() if name.endswith("Probe")}
+    assert probes == dict.fromkeys(("startupProbe", "livenessProbe", "readinessProbe"), "/healthz")
+
+
+def test_an_upgrade_of_the_tables_has_an_hour() -> None:
+    """The API answers after it; until then nothing asks whether it lives."""
+    (api,) = [one for name, one in containers() if name == "Deployment api"]
+    assert api["startupProbe"]["failureThreshold"] * api["startupProbe"]["periodSeconds"] == 3600
+
+
+def test_kubectl_renders_the_manifests() -> None:
+    """All of them, each in our namespace, with the image that kustomization.yaml names."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed")
+    done = subprocess.run([kubectl, "kustomize", DEPLOY], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    rendered = by_name(yaml.safe_load_all(done.stdout))
+    assert set(rendered) == set(MANIFESTS)
+    assert {one["metadata"].get("namespace") for one in rendered.values() if one["kind"] != "Namespace"} == {
+        "sweepserve"
+    }
+    ours = "{newName}:{newTag}".format(**KUSTOMIZATION["images"][0])
+    images = {(name, one["name"]): one["image"] for name, one in containers()}
+    assert {(name, one["name"]): one["image"] for name, one in containers(rendered)} == {
+        container: ours if image == "sweepserve" else image for container, image in images.items()
+    }
 
 
 def test_no_trials_run_on_the_head() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from contextlib import closing
 
 import scipy.stats.qmc  # noqa: F401 - see below
@@ -92,7 +93,9 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _ray(settings: Settings) -> RayJobs:
-    return RayJobs(settings.jobs_url, token_path=settings.ray_token_path)
+    # A cluster of the user's own need not have this process's interpreter at the same path.
+    python = "python" if settings.ray_url else sys.executable
+    return RayJobs(settings.jobs_url, token_path=settings.ray_token_path, python=python)
 
 
 def _head(settings: Settings) -> RayHead:

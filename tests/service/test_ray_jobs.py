@@ -23,8 +23,10 @@ import psutil
 import pytest
 
 from service.adapters.ray_jobs import RayJobs
+from service.api.server import _ray
 from service.errors import Unavailable
 from service.port_values import Job
+from service.settings import Settings
 
 TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
 
@@ -220,11 +222,28 @@ def test_a_node_that_has_not_told_what_it_has_counts_for_nothing(tmp_path: Path)
         jobs.close()
 
 
+@pytest.mark.parametrize(("of_ones_own", "python"), [(True, "python"), (False, sys.executable)])
+def test_a_driver_is_run_by_an_interpreter_of_its_cluster(tmp_path: Path, of_ones_own: bool, python: str) -> None:
+    """The API's may be at a path that a cluster of the user's own does not have; the embedded head has the same."""
+    sent: list[dict[str, str]] = []
+    with serving({}, sent) as url:
+        port = int(url.rpartition(":")[2])
+        settings = Settings(home=tmp_path, ray_url=url) if of_ones_own else Settings(home=tmp_path, dashboard_port=port)
+        with contextlib.closing(_ray(settings)) as jobs:
+            jobs.launch("s", 1)
+    assert [job["entrypoint"] for job in sent] == [f"{python} -m service.driver s"]
+
+
 @contextlib.contextmanager
-def serving(answer: object) -> Iterator[str]:
-    """Something that answers every request with the same JSON."""
+def serving(answer: object, sent: list[dict[str, str]] | None = None) -> Iterator[str]:
+    """Something that answers every request with the same JSON, and adds to `sent` what it was sent."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert sent is not None
+            sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.do_GET()
+
         def do_GET(self) -> None:
             body = json.dumps(answer).encode()
             self.send_response(200)

@@ -1,4 +1,4 @@
-"""Databases of every earlier version, with rows in every table: the upgrade keeps each of them."""
+"""Databases of every earlier version, as they were then, with rows in every table: the upgrade keeps each of them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from service.adapters.sql_store import SqlStore
 from service.adapters.sql_tables import metadata
 from service.domain import Measurement, SweepState, TrialState
 from service.driver.version import await_version
+from tests.service.frozen_schemas import REVISIONS, load
 
-REVISIONS = [path.stem for path in sorted((Path(migrations.__file__).parent / "versions").glob("0*.py"))]
-REVISIONS[0] = "0001"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SPEC = {"name": "digits", "family": "narrow_resnet", "resources": {"cpus": 1.0, "gpus": 0.25, "priority": 3}}
 STATES = {"waiting": ("queued", 0), "starting": ("queued", 1), "running": ("running", 1), "done": ("completed", 2)}
@@ -132,20 +131,47 @@ def contents(connection: Connection) -> dict[str, list[Mapping[str, Any]]]:
     }
 
 
-@pytest.fixture(name="old", params=["sqlite", "postgresql"])
-def _old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], SqlStore]]:
-    """Makes a database of a revision, with rows."""
+def shape(connection: Connection) -> dict[str, str]:
+    """Every table's columns, keys, constraints, indexes and options."""
+    tables = inspect(connection)
+    ask = {
+        "columns": tables.get_multi_columns,
+        "primary keys": tables.get_multi_pk_constraint,
+        "foreign keys": tables.get_multi_foreign_keys,
+        "unique constraints": tables.get_multi_unique_constraints,
+        "checks": tables.get_multi_check_constraints,
+        "indexes": tables.get_multi_indexes,
+        "options": tables.get_multi_table_options,
+    }
+    return {what: repr(sorted(answer().items())) for what, answer in ask.items()}
+
+
+@pytest.fixture(name="empty", params=["sqlite", "postgresql"])
+def _empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], SqlStore]]:
+    """Makes databases without any tables."""
     made: list[SqlStore] = []
 
-    def make(revision: str) -> SqlStore:
+    def make() -> SqlStore:
         if request.param == "postgresql":
             url = request.getfixturevalue("postgres").database()
         else:
-            url = f"sqlite:///{tmp_path}/{revision}.db"
-        store = SqlStore(url, sweeps_root=tmp_path / "sweeps")
-        made.append(store)
+            url = f"sqlite:///{tmp_path}/{len(made)}.db"
+        made.append(SqlStore(url, sweeps_root=tmp_path / "sweeps"))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture(name="old")
+def _old(empty: Callable[[], SqlStore]) -> Callable[[str], SqlStore]:
+    """Makes a database of a revision, as it was made when that was new, with rows."""
+
+    def make(revision: str) -> SqlStore:
+        store = empty()
         with store._write() as connection:
-            migrations.upgrade(connection, to=revision)
+            load(connection, revision)
         then = MetaData()
         then.reflect(store.engine)
         with store._write() as connection:
@@ -157,9 +183,19 @@ def _old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[s
                         )
         return store
 
-    yield make
-    for store in made:
-        store.close()
+    return make
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_revision_makes_the_tables_that_it_made_when_it_was_new(empty: Callable[[], SqlStore], revision: str) -> None:
+    """A change of the tables is a revision of its own: databases that have passed this one do not see it again."""
+    frozen, made = empty(), empty()
+    with frozen._write() as connection:
+        load(connection, revision)
+    with made._write() as connection:
+        migrations.upgrade(connection, to=revision)
+    with frozen._read() as then, made._read() as now:
+        assert shape(now) == shape(then)
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
