@@ -132,12 +132,10 @@ def _launch(store: Store, launcher: Launcher, clock: Clock, sweep: Sweep, *, die
 
 
 def _end(store: Store, clock: Clock, sweep: Sweep, state: SweepState, trials: TrialState, reason: str) -> None:
-    """Ends a sweep in place of its dead driver, the sweep itself last, so that the next pass can do what is left."""
-    at = clock.now()
+    """Ends a sweep, and its unfinished trials with it, in place of its dead driver."""
     unfinished = [TrialState.RUNNING] if trials is TrialState.PAUSED else [TrialState.RUNNING, TrialState.PAUSED]
-    for trial in store.trials(sweep.id, states=unfinished):
-        store.move_trial(trial.id, trials, at=at, reason=reason)
-    store.move_sweep(sweep.id, state, at=at, reason=reason, seen=sweep)
+    moves = dict.fromkeys(unfinished, trials)
+    store.move_sweep(sweep.id, state, at=clock.now(), reason=reason, seen=sweep, trial_moves=moves)
 
 
 def _last_words(job: Job) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -252,32 +252,25 @@ def _finish(store: Store, sweep: Sweep, state: SweepState, reason: str, clock: C
     """
     sweep_id = sweep.id
 
-    def move(state: SweepState, reason: str) -> SweepState:
-        moved = _insist(lambda: store.move_sweep(sweep_id, state, at=clock.now(), reason=reason, seen=sweep), clock)
-        return moved.state
+    def move(state: SweepState, reason: str, trial_moves: Mapping[TrialState, TrialState]) -> SweepState:
+        move = partial(store.move_sweep, sweep_id, state, reason=reason, seen=sweep, trial_moves=trial_moves)
+        return _insist(lambda: move(at=clock.now()), clock).state
 
     try:
-        final = move(state, reason)
+        final = move(state, reason, {})
     except IllegalMove:
         now = _insist(lambda: store.sweep(sweep_id), clock).state
         if now not in REQUESTS:
             return now
         asked = REQUESTS[now]
-        if asked.state is SweepState.STOPPED:
-            _stop_paused(sweep_id, asked.reason, store, clock)
-        final, reason = move(asked.state, asked.reason), asked.reason
+        paused = {TrialState.PAUSED: TrialState.STOPPED} if asked.state is SweepState.STOPPED else {}
+        final, reason = move(asked.state, asked.reason, paused), asked.reason
     except Conflict as error:
         if _insist(lambda: store.sweep(sweep_id), clock).attempt > sweep.attempt:
             raise Superseded(str(error)) from error
         raise _Changed from error
     logger.info("sweep %s %s%s", sweep_id, final, f": {reason}" if reason else "")
     return final
-
-
-def _stop_paused(sweep_id: str, reason: str, store: Store, clock: Clock) -> None:
-    """Of a sweep that was to be paused, until somebody asked for its end."""
-    for trial in _insist(lambda: store.trials(sweep_id, states=[TrialState.PAUSED]), clock):
-        _insist(partial(store.move_trial, trial.id, TrialState.STOPPED, at=clock.now(), reason=reason), clock)
 
 
 def _draw(store: Store, sweep_id: str, spec: SweepSpec, folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from service import reconciler, verbs
 from service.adapters.memory_launcher import MemoryLauncher
 from service.adapters.memory_store import MemoryStore
-from service.domain import Sweep, SweepState, Trial, TrialState
+from service.domain import Sweep, SweepState, TrialState
 from service.errors import Unavailable
 from service.port_values import Job
 from tests.service.sweep_world import World
@@ -246,17 +246,17 @@ def test_a_driver_that_dies_while_it_stops_is_not_followed(world: World, state: 
     assert world.launcher.launches == [(sweep.id, 1)]
 
 
-def test_ending_a_sweep_that_was_half_ended_does_the_rest(world: World) -> None:
-    """A crash among its steps leaves it to the next pass, which the last step alone keeps from coming."""
+def test_a_sweep_and_its_trials_end_together_or_not_at_all(world: World) -> None:
+    """A crash in that moment leaves them all to the next pass."""
 
     class Crashing(MemoryStore):
-        def move_trial(self, trial_id: str, state: TrialState, **rest: Any) -> Trial:
-            if trial_id.endswith("2") and self.crashes:
+        crashes = 1
+
+        def move_sweep(self, sweep_id: str, state: SweepState, **rest: Any) -> Sweep:
+            if state is SweepState.STOPPED and self.crashes:
                 self.crashes -= 1
                 raise SystemExit
-            return super().move_trial(trial_id, state, **rest)
-
-        crashes = 1
+            return super().move_sweep(sweep_id, state, **rest)
 
     world.store = Crashing()
     sweep = world.submit()
@@ -268,6 +268,7 @@ def test_ending_a_sweep_that_was_half_ended_does_the_rest(world: World) -> None:
     with pytest.raises(SystemExit):
         world.reconcile()
     assert world.now(sweep).state is SweepState.STOPPING
+    assert world.store.count_trials(sweep.id) == {TrialState.RUNNING: 3}
     world.reconcile()
     assert world.now(sweep).state is SweepState.STOPPED
     assert world.store.count_trials(sweep.id) == {TrialState.STOPPED: 3}
