@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException
 from service.access import Access
 from service.api.background import Loop
 from service.api.forwarding import Replicas
+from service.api.look import Look
 from service.inference.predictor import Predictors
 from service.leaderboards import Leaderboards
 from service.ports import Clock, Launcher, Store, Tracker
@@ -44,6 +46,8 @@ class Parts:
     leaderboards: Leaderboards
     loops: tuple[Loop, ...]
     """What goes on in the background."""
+    looks: Mapping[str, Look]
+    """At what sweeps cannot be taken and run without."""
 
 
 async def _parts(request: Request) -> Parts:  # FastAPI would call what is not async in a thread

@@ -167,7 +167,7 @@ def test_trying_keys_out_is_limited_by_address(make_service: Make) -> None:
 
 
 def test_bad_keys_do_not_lock_out_a_good_one_of_the_same_address(make_service: Make) -> None:
-    """A proxy's address is that of all: a key that was good goes on through any number of bad ones, until it is revoked."""
+    """A proxy's address is that of all: a key that was good goes on through any number of bad ones, until revoked."""
     service = make_service(require_keys=True)
     good = key_for(service, Scope.READ)
     bad = {"Authorization": "Bearer sweepserve_abcd2345_0"}
