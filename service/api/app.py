@@ -18,6 +18,7 @@ from service.access import Access
 from service.api.auditing import Auditing
 from service.api.background import Loop
 from service.api.body_limit import BodyLimit
+from service.api.event_stream import OpenStreams
 from service.api.forwarding import Replicas
 from service.api.guard import Guard
 from service.api.known_hosts import KnownHosts
@@ -113,6 +114,7 @@ def create_app(
         metrics=metrics,
         leaderboards=Leaderboards(store),
         loops=loops,
+        streams=OpenStreams(),
         looks={
             "store": Look("store", lambda: store.sweeps(limit=1), clock),
             "cluster": Look("cluster", lambda: launcher.resources(), clock),

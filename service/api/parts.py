@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from service.access import Access
 from service.api.background import Loop
+from service.api.event_stream import OpenStreams
 from service.api.forwarding import Replicas
 from service.api.look import Look
 from service.inference.predictor import Predictors
@@ -46,6 +47,8 @@ class Parts:
     leaderboards: Leaderboards
     loops: tuple[Loop, ...]
     """What goes on in the background."""
+    streams: OpenStreams
+    """Which places for streams of events are taken."""
     looks: Mapping[str, Look]
     """At what sweeps cannot be taken and run without."""
 
