@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from service.access import Key
 from service.api.details import detail, elsewhere
+from service.api.driver_logs import printed
 from service.api.event_stream import EventStream, event_stream
 from service.api.pages import MAX_NUMBER, MAX_PAGE, Limit, PageToken, page, place
 from service.api.parts import Here, Parts
@@ -26,7 +27,7 @@ from service.api.views import (
     Trials,
     TrialView,
 )
-from service.domain import Sweep, SweepState, TrialState
+from service.domain import SweepState, TrialState
 
 router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"])
 
@@ -141,15 +142,15 @@ def _number(text: str) -> int:
 
 
 @router.get("/{sweep_id}/logs", response_class=PlainTextResponse)
-def get_logs(sweep_id: str, here: Here) -> str:
-    """What the sweep's drivers printed, one after the other; empty before there is one."""
+def get_logs(sweep_id: str, here: Here) -> Response:
+    """What the sweep's drivers printed, one after the other; empty before there is one.
+
+    Of a log of more than 4 MB there is the newest end, below a line that says so.
+    """
     sweep = here.store.sweep(sweep_id)
-    return "".join(_log(here, sweep, attempt) for attempt in range(1, sweep.attempt + 1))
-
-
-def _log(here: Here, sweep: Sweep, attempt: int) -> str:
-    """From the driver's own file, which outlives Ray's; only the cluster knows a newest driver that has none (yet)."""
-    try:
-        return here.settings.driver_log(sweep.id, attempt).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return here.launcher.logs(sweep.id, attempt) if attempt == sweep.attempt else ""
+    logs = [here.settings.driver_log(sweep_id, attempt) for attempt in range(1, sweep.attempt + 1)]
+    newest = ""
+    if logs and not logs[-1].exists():  # only the cluster knows of a driver that has no file (yet); it forgets others
+        newest = here.launcher.logs(sweep_id, sweep.attempt)
+        logs.pop()
+    return StreamingResponse(printed(logs, newest), media_type="text/plain")
