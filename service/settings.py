@@ -32,6 +32,8 @@ class Settings:
     """That server's port."""
     mlflow_url: str = ""
     """An MLflow server of your own; empty: the embedded one."""
+    mlflow_public_url: str = ""
+    """Where people open MLflow's pages, for links to them; empty: where the service itself finds it."""
     dashboard_port: int = 8265
     """Of the embedded Ray head: its dashboard and Jobs API, on loopback."""
     ray_url: str = ""
@@ -107,6 +109,11 @@ class Settings:
     def tracking_url(self) -> str:
         """Where MLflow is."""
         return self.mlflow_url or f"http://{_reachable(self.mlflow_host)}:{self.mlflow_port}"
+
+    @property
+    def pages_url(self) -> str:
+        """Where people find MLflow's pages."""
+        return (self.mlflow_public_url or self.tracking_url).rstrip("/")
 
     @property
     def jobs_url(self) -> str:

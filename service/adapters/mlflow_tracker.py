@@ -120,7 +120,7 @@ class MlflowTracker:
             self._looking.release()
 
     def _page(self, runs: Runs) -> str:
-        return f"{self._settings.tracking_url}/#/experiments/{runs.experiment}/runs/{runs.parent}"
+        return f"{self._settings.pages_url}/#/experiments/{runs.experiment}/runs/{runs.parent}"
 
     def _tags(self, sweep: Sweep) -> dict[str, str]:
         tags = {

@@ -18,9 +18,11 @@ from service.access import Access
 from service.api.auditing import Auditing
 from service.api.background import Loop
 from service.api.body_limit import BodyLimit
+from service.api.event_stream import OpenStreams
 from service.api.forwarding import Replicas
 from service.api.guard import Guard
 from service.api.known_hosts import KnownHosts
+from service.api.look import Look
 from service.api.metrics import Requests, State
 from service.api.observing import NO_TELEMETRY, Observing
 from service.api.openapi import openapi
@@ -112,6 +114,11 @@ def create_app(
         metrics=metrics,
         leaderboards=Leaderboards(store),
         loops=loops,
+        streams=OpenStreams(),
+        looks={
+            "store": Look("store", lambda: store.sweeps(limit=1), clock),
+            "cluster": Look("cluster", lambda: launcher.resources(), clock),
+        },
     )
     app.state.models = ModelParts(store=store, settings=settings, predictors=predictors)
     app.state.replicas = replicas

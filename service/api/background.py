@@ -1,15 +1,32 @@
-"""What the service does without being asked: steps repeated in threads of their own."""
+"""What is done in threads of its own: steps that are repeated without being asked, and work that may take long."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
-from typing import final
+from concurrent.futures import Future
+from typing import TypeVar, final
 
 from service.errors import ServiceError
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def in_background(name: str, work: Callable[[], T]) -> Future[T]:
+    """What the work will come to, done in a thread of that name."""
+    # Not an executor, whose threads the process would wait for at its end.
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except Exception as error:  # noqa: BLE001 - whoever asks for the result is told
+            done.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return done
 
 
 @final

@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeVar, final
+from typing import final
 
+from service.api.background import in_background
 from service.domain import Event, Sweep
 from service.ports import Tracker
-
-T = TypeVar("T")
 
 
 @final
@@ -24,7 +23,7 @@ class ComingTracker:
 
     def __init__(self, make: Callable[[], Tracker], *, patience: float = 0.3) -> None:
         self._make = make
-        self._made = _in_background("tracker's maker", make)
+        self._made = in_background("tracker's maker", make)
         self._patience = patience
         self._urls: dict[str, Future[str | None]] = {}
         self._lock = threading.Lock()
@@ -48,7 +47,7 @@ class ComingTracker:
         except Exception:
             with self._lock:
                 if self._made is made:
-                    self._made = _in_background("tracker's maker", self._make)
+                    self._made = in_background("tracker's maker", self._make)
             raise
 
     def url(self, sweep: Sweep) -> str | None:
@@ -58,7 +57,7 @@ class ComingTracker:
         with self._lock:
             asked = self._urls.get(sweep.id)
             if asked is None or (asked.done() and _result(asked, 0) is None):
-                asked = _in_background("tracker's url", lambda: self._made.result().url(sweep))
+                asked = in_background("tracker's url", lambda: self._made.result().url(sweep))
                 self._urls[sweep.id] = asked
         return _result(asked, self._patience)
 
@@ -68,17 +67,3 @@ def _result(asked: Future[str | None], seconds: float) -> str | None:
         return asked.result(seconds)
     except Exception:  # noqa: BLE001 - too late, or the tracker is out of order: a sweep is shown without its address
         return None
-
-
-def _in_background(name: str, work: Callable[[], T]) -> Future[T]:
-    # Not an executor, whose threads the process would wait for at its end.
-    done: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except Exception as error:  # noqa: BLE001 - whoever asks for the result is told
-            done.set_exception(error)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,7 +12,9 @@ from starlette.exceptions import HTTPException
 
 from service.access import Access
 from service.api.background import Loop
+from service.api.event_stream import OpenStreams
 from service.api.forwarding import Replicas
+from service.api.look import Look
 from service.inference.predictor import Predictors
 from service.leaderboards import Leaderboards
 from service.ports import Clock, Launcher, Store, Tracker
@@ -44,6 +47,10 @@ class Parts:
     leaderboards: Leaderboards
     loops: tuple[Loop, ...]
     """What goes on in the background."""
+    streams: OpenStreams
+    """Which places for streams of events are taken."""
+    looks: Mapping[str, Look]
+    """At what sweeps cannot be taken and run without."""
 
 
 async def _parts(request: Request) -> Parts:  # FastAPI would call what is not async in a thread

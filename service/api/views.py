@@ -326,7 +326,7 @@ class Readiness(View):
 
     ready: bool
     parts: Mapping[str, str]
-    """`ok`, or what is the matter, by part."""
+    """`ok`, or what is the matter, by part; where API keys are needed, only that one is `away`."""
 
 
 def summary_of(kind: type) -> str:

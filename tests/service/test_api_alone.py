@@ -45,6 +45,28 @@ def test_the_api_runs_alone_and_ends_when_it_is_asked_to(tmp_path: Path) -> None
             process.stdout.close()
 
 
+def test_who_asks_is_told_by_the_proxies_that_the_environment_names(tmp_path: Path) -> None:
+    """Others can claim whatever address they like: their bad keys are counted as theirs."""
+    settings = Settings(home=tmp_path, port=_free_port(), ray_url="http://127.0.0.1:9", mlflow_url="http://127.0.0.1:9")
+    environment = {**os.environ, **settings.to_environment(), "FORWARDED_ALLOW_IPS": "192.0.2.0/24"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "api"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        _wait_until_it_serves(f"{settings.api_url}/healthz", process)
+        with httpx.Client(base_url=settings.api_url, headers={"Authorization": "Bearer nonsense"}) as http:
+            claims = [{"X-Forwarded-For": f"198.51.100.{number}"} for number in range(130)]
+            statuses = [http.get("/v1/sweeps", headers=claim).status_code for claim in claims]
+        assert set(statuses) == {401, 429}
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -221,6 +221,26 @@ def test_a_watched_sweep_is_not_asked_for_again_and_again(service: Any, serve: C
     assert numbers == [2, 3, 4, 5, 6, 7]
 
 
+def test_a_stream_that_ends_in_its_time_goes_on_in_another_one(
+    service: Any, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost, nothing comes twice, and nobody is told that the service was away: it was not."""
+    monkeypatch.setattr("service.api.event_stream.LASTS_SECONDS", 0.0)
+    monkeypatch.setattr("service.client.SILENCE", httpx.Timeout(5))  # a stream that did not end would be told of
+    sweep = service.running()
+
+    def finish() -> None:
+        service.trial(sweep, 1, value=0.75)
+        service.store.move_sweep(sweep.id, SweepState.COMPLETED, at=service.clock.now())
+
+    steps = iter([lambda: service.trial(sweep, 0, value=0.5), lambda: None, finish])
+    told: list[str] = []
+    with Client(serve(service.app), sleep=lambda _: next(steps)()) as client:
+        watched = list(client.watch(sweep.id, tell=told.append))
+    assert [event["number"] for event in watched] == list(range(1, 10))
+    assert not told
+
+
 def test_watching_outlives_a_service_that_comes_back(service: Any) -> None:
     """Nothing is lost and nothing comes twice, whichever request it was that failed; it is told what goes on."""
     sweep = service.running()

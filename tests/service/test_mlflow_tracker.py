@@ -391,10 +391,13 @@ def test_no_pickle_is_logged(logged: Path) -> None:
 
 
 def test_the_url_is_that_of_the_parent_run(lab: Lab) -> None:
-    """There is a page once there is a run, for a tracker that starts afresh too."""
+    """There is a page once there is a run, for a tracker that starts afresh too; people may reach it elsewhere."""
     assert lab.tracker.url(lab.store.sweep(lab.id)) is None
     lab.show()
     run = lab.runs()[0].info
     page = f"{lab.settings.tracking_url}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
     assert lab.tracker.url(lab.store.sweep(lab.id)) == page
     assert MlflowTracker(lab.settings).url(lab.store.sweep(lab.id)) == page
+    elsewhere = replace(lab.settings, mlflow_public_url="https://lab.example/mlflow/")
+    shown = page.replace(lab.settings.tracking_url, "https://lab.example/mlflow")
+    assert MlflowTracker(elsewhere).url(lab.store.sweep(lab.id)) == shown

@@ -36,7 +36,7 @@ def get_server() -> dict[str, Any]:
 
 
 @router.get("/health/live")
-def is_live() -> dict[str, bool]:
+async def is_live() -> dict[str, bool]:
     """The process answers."""
     return {"live": True}
 

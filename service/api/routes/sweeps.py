@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
+from service.access import Key
 from service.api.details import detail, elsewhere
-from service.api.event_stream import event_stream
+from service.api.driver_logs import printed
+from service.api.event_stream import EventStream, event_stream
 from service.api.pages import MAX_NUMBER, MAX_PAGE, Limit, PageToken, page, place
-from service.api.parts import Here
+from service.api.parts import Here, Parts
 from service.api.versions import VERSIONED, Versioned
 from service.api.views import (
     Events,
@@ -25,10 +27,9 @@ from service.api.views import (
     Trials,
     TrialView,
 )
-from service.domain import Sweep, SweepState, TrialState
+from service.domain import SweepState, TrialState
 
 router = APIRouter(prefix="/v1/sweeps", tags=["sweeps"])
-_AS_IT_COMES = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter is what nginx asks for
 
 
 @router.get("", responses=VERSIONED)
@@ -113,15 +114,24 @@ def list_events(
     """What happened in a sweep since a given event; no events: nothing did.
 
     With `Accept: text/event-stream` they come as they happen, as Server-Sent Events, until nothing more happens to the
-    sweep by itself.
+    sweep by itself, for five minutes at most: a reader then comes back with the number of its last event.
     """
     if "text/event-stream" in request.headers.get("accept", ""):
         here.store.sweep(sweep_id)
         known = _number(last_event_id) if last_event_id else after
-        stream = event_stream(here.store, sweep_id, known)
-        return StreamingResponse(stream, media_type="text/event-stream", headers=_AS_IT_COMES)
+        key: Key | None = getattr(request.state, "key", None)
+        address = request.client.host if request.client is not None else ""
+        stream = event_stream(here.store, sweep_id, known, may_read=lambda: _is_good(here, key))
+        return EventStream(stream, places=here.streams, reader=f"key {key.id}" if key is not None else address)
     found = here.store.events(sweep_id, after=after, limit=limit)
     return Events(events=[EventView.model_validate(event) for event in found])
+
+
+def _is_good(here: Parts, key: Key | None) -> bool:
+    if key is None:
+        return True
+    now = here.access.key(key.id)
+    return now is not None and now.revoked_at is None
 
 
 def _number(text: str) -> int:
@@ -132,15 +142,15 @@ def _number(text: str) -> int:
 
 
 @router.get("/{sweep_id}/logs", response_class=PlainTextResponse)
-def get_logs(sweep_id: str, here: Here) -> str:
-    """What the sweep's drivers printed, one after the other; empty before there is one."""
+def get_logs(sweep_id: str, here: Here) -> Response:
+    """What the sweep's drivers printed, one after the other; empty before there is one.
+
+    Of a log of more than 4 MB there is the newest end, below a line that says so.
+    """
     sweep = here.store.sweep(sweep_id)
-    return "".join(_log(here, sweep, attempt) for attempt in range(1, sweep.attempt + 1))
-
-
-def _log(here: Here, sweep: Sweep, attempt: int) -> str:
-    """From the driver's own file, which outlives Ray's; only the cluster knows a newest driver that has none (yet)."""
-    try:
-        return here.settings.driver_log(sweep.id, attempt).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return here.launcher.logs(sweep.id, attempt) if attempt == sweep.attempt else ""
+    logs = [here.settings.driver_log(sweep_id, attempt) for attempt in range(1, sweep.attempt + 1)]
+    newest = ""
+    if logs and not logs[-1].exists():  # only the cluster knows of a driver that has no file (yet); it forgets others
+        newest = here.launcher.logs(sweep_id, sweep.attempt)
+        logs.pop()
+    return StreamingResponse(printed(logs, newest), media_type="text/plain")

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import anyio
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.adapters.manual_clock import ManualClock
 from service.adapters.sql_store import SqlStore
 from service.api.background import Loop
+from service.api.look import Look
 from service.api.openapi import FAILURE
+from service.errors import Unavailable
 from service.spec import SweepSpec
 
 SPEC = {"name": "digits", "family": "narrow_resnet", "data": {"name": "digits"}}
@@ -50,9 +54,75 @@ def test_readiness_says_what_is_missing(service: Any, serve: Callable[..., str])
     parts = {"store": "ok", "cluster": "ok", "leader": "ok", "reconciler": "ok", "tracker": "ok"}
     assert (answer.status_code, answer.json()) == (200, {"ready": True, "parts": parts})
     service.launcher.down = True
+    service.clock.advance(2)
     answer = httpx.get(f"{url}/readyz")
     parts["cluster"] = "the cluster does not answer"
     assert (answer.status_code, answer.json()) == (503, {"ready": False, "parts": parts})
+
+
+def test_where_keys_are_needed_strangers_are_not_told_what_is_the_matter(make_service: Callable[..., Any]) -> None:
+    """The words of what does not answer name hosts, users and files."""
+    service = make_service(require_keys=True)
+    service.launcher.down = True
+    parts = service.http.get("/readyz").json()["parts"]
+    assert (parts["store"], parts["cluster"]) == ("ok", "away")
+
+
+def test_a_cluster_that_hangs_keeps_no_other_request_waiting(
+    service: Any, portal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask whether the service is ready, one look at the cluster is under way."""
+    looks: list[threading.Thread] = []
+    looking, answered = threading.Event(), threading.Event()
+
+    def hang() -> dict[str, float]:
+        looks.append(threading.current_thread())
+        looking.set()
+        assert answered.wait(30)
+        return {}
+
+    monkeypatch.setattr(service.launcher, "resources", hang)
+
+    async def ask() -> int:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app), base_url="http://127.0.0.1") as http:
+            return (await http.get("/readyz")).status_code
+
+    waiting = [portal.start_task_soon(ask) for _ in range(100)]
+    try:
+        assert looking.wait(10)
+        assert service.http.get("/v1/sweeps").status_code == 200
+        assert service.http.get("/healthz").status_code == 200
+        assert len(looks) == 1
+    finally:
+        answered.set()
+        assert {one.result(10) for one in waiting} == {503}  # its background threads do not run
+    assert len(looks) == 1
+
+
+def test_what_was_seen_is_good_for_two_seconds() -> None:
+    """Then it is looked at again, also where the clock has jumped back; what does not answer in time is in trouble."""
+    clock, seen, answered = ManualClock(), iter(range(9)), threading.Event()
+
+    def ask() -> None:
+        if number := next(seen):
+            raise Unavailable(f"{number}")
+
+    async def look() -> None:
+        part = Look("part", ask, clock)
+        assert [await part.trouble() for _ in range(2)] == ["", ""]
+        clock.advance(1.9)
+        assert await part.trouble() == ""
+        clock.advance(0.1)
+        assert [await part.trouble() for _ in range(2)] == ["1", "1"]
+        clock.advance(-3600)
+        assert await part.trouble() == "2"
+        hung = Look("part", lambda: answered.wait(30), clock, patience=0.01)
+        assert await hung.trouble() == "no answer within 0.01 s"
+
+    try:
+        anyio.run(look)
+    finally:
+        answered.set()
 
 
 def test_an_app_whose_threads_do_not_run_is_not_ready(service: Any) -> None:

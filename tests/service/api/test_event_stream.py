@@ -10,10 +10,12 @@ import anyio
 import httpx
 import pytest
 
+from service.access import Scope, new_key
 from service.adapters.manual_clock import ManualClock
 from service.adapters.memory_store import MemoryStore
-from service.api.event_stream import event_stream
+from service.api.event_stream import EventStream, OpenStreams, event_stream
 from service.domain import Sweep, SweepState
+from service.errors import TooManyRequests
 
 STREAM = {"accept": "text/event-stream"}
 
@@ -83,3 +85,77 @@ def test_a_silent_stream_still_says_that_it_is_there(state: SweepState) -> None:
         return [await anext(stream) for _ in range(3)]
 
     assert anyio.run(heard)[1:] == [": nothing new\n\n"] * 2
+
+
+def key_for(service: Any) -> dict[str, str]:
+    """The headers of a stream that a new key asks for."""
+    key, text = new_key("ada", [Scope.READ], at=service.clock.now())
+    service.access.add_key(key)
+    return {**STREAM, "Authorization": f"Bearer {text}"}
+
+
+def test_a_key_that_has_its_streams_open_gets_no_more(
+    make_service: Callable[..., Any], serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """429, and when to come again; another key has places of its own."""
+    monkeypatch.setattr("service.api.event_stream.STREAMS_A_READER", 2)
+    service = make_service(require_keys=True)
+    ada, bob = key_for(service), key_for(service)
+    url = f"{serve(service.app)}/v1/sweeps/{service.running().id}/events"
+    done = f"/v1/sweeps/{ended(service).id}/events"
+    with httpx.stream("GET", url, headers=ada) as one, httpx.stream("GET", url, headers=ada) as two:
+        assert (one.status_code, two.status_code) == (200, 200)
+        refused = service.http.get(done, headers=ada)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert service.http.get(done, headers=bob).status_code == 200
+
+
+def test_places_for_streams_are_bounded_for_a_reader_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And free again once a stream has ended."""
+    monkeypatch.setattr("service.api.event_stream.STREAMS_A_READER", 2)
+    monkeypatch.setattr("service.api.event_stream.STREAMS", 3)
+    places = OpenStreams()
+    for _ in range(2):
+        with places.place("ada"), places.place("ada"), places.place("bob"):
+            with pytest.raises(TooManyRequests, match="2 streams are open already for ada"), places.place("ada"):
+                pass
+            with pytest.raises(TooManyRequests, match="3 streams are open already"), places.place("eve"):
+                pass
+    assert not places._open
+
+
+def test_a_reader_that_takes_nothing_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stream cannot end by itself: there is always something left to send."""
+    monkeypatch.setattr("service.api.event_stream.LASTS_SECONDS", 0.0)
+    monkeypatch.setattr("service.api.event_stream.LINGERS_SECONDS", 0.01)
+    store, places = MemoryStore(), OpenStreams()
+    store.add_sweep(Sweep(id="s", name="n", spec={}, created_at=ManualClock().now()))
+
+    async def answer() -> None:
+        stream = EventStream(event_stream(store, "s", 0), places=places, reader="ada")
+        with anyio.fail_after(10):
+            await stream({"type": "http"}, anyio.sleep_forever, stuck)
+
+    async def stuck(_: object) -> None:
+        assert places._open["ada"] == 1
+        await anyio.sleep_forever()
+
+    anyio.run(answer)
+    assert not places._open
+
+
+def test_a_stream_ends_when_its_key_is_revoked(
+    make_service: Callable[..., Any], serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked up again and again; the sweep goes on."""
+    monkeypatch.setattr("service.api.event_stream.ASKS_SECONDS", 0.0)
+    service = make_service(require_keys=True)
+    ada = key_for(service)
+    url = f"{serve(service.app)}/v1/sweeps/{service.running().id}/events"
+    with httpx.stream("GET", url, headers=ada, timeout=30) as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line.startswith("id: 2"))
+        service.access.revoke_key(service.access.list_keys()[0].id, at=service.clock.now())
+        for line in lines:
+            assert not line.startswith(":"), "it is still there"

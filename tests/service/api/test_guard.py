@@ -166,6 +166,31 @@ def test_trying_keys_out_is_limited_by_address(make_service: Make) -> None:
     assert service.http.get("/v1/sweeps", headers=headers).status_code == 200
 
 
+def test_bad_keys_do_not_lock_out_a_good_one_of_the_same_address(make_service: Make) -> None:
+    """A proxy's address is that of all: a key that was good goes on through any number of bad ones, until revoked."""
+    service = make_service(require_keys=True)
+    good = key_for(service, Scope.READ)
+    bad = {"Authorization": "Bearer sweepserve_abcd2345_0"}
+
+    def ask(headers: dict[str, str]) -> int:
+        return int(service.http.get("/v1/sweeps", headers=headers).status_code)
+
+    assert ask(good) == 200
+    for _ in range(120):
+        ask(bad)
+    for _ in range(20):
+        service.clock.advance(1)
+        assert [ask(bad) for _ in range(2)][-1] == 429
+        assert ask(good) == 200
+    service.access.revoke_key(service.access.list_keys()[0].id, at=service.clock.now())
+    service.clock.advance(5)
+    assert [ask(bad) for _ in range(6)][-1] == 429
+    assert ask(good) == 401
+    service.clock.advance(5)
+    assert [ask(bad) for _ in range(6)][-1] == 429
+    assert ask(good) == 429
+
+
 def test_bodies_are_limited_by_key(make_service: Make) -> None:
     """A key's own limit takes the place of the settings'."""
     service = make_service(require_keys=True, max_body_bytes=100)
@@ -213,17 +238,21 @@ def test_what_cannot_be_recorded_has_happened_all_the_same(
     assert "not recorded" in caplog.text
 
 
-def test_keys_that_cannot_be_looked_up_are_a_503(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is let in because the database is away, nor told that the key is bad."""
+def test_keys_that_cannot_be_looked_up_are_a_503(
+    make_service: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is let in because the database is away, nor told that the key is bad, nor where the database is."""
     service = make_service(require_keys=True)
     headers = key_for(service, Scope.READ)
 
     def fail(_: object) -> None:
-        raise Unavailable("the database does not answer")
+        raise Unavailable('the database does not answer: connection to "db.lab" failed')
 
     monkeypatch.setattr(service.access, "key", fail)
     answer = service.http.get("/v1/sweeps", headers=headers)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["detail"] == "API keys cannot be looked up at present"
+    assert "db.lab" in caplog.text
 
 
 def test_the_client_shows_its_key(make_service: Make) -> None:

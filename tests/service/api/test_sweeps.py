@@ -230,6 +230,26 @@ def test_logs_outlive_the_cluster_and_the_driver(service: Any) -> None:
     assert service.http.get(url).text == "1 to its file\n2 to its file\n\ufffd to its file\n"
 
 
+def test_of_a_long_log_there_is_the_newest_end(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whole lines, of each driver, below a line that says how much is left out; one long line is cut anywhere."""
+    monkeypatch.setattr("service.api.driver_logs.NEWEST_BYTES", 12)
+    sweep = service.sweep()
+    printed = {1: "first\nsecond\nthird\n", 2: "whole\n", 3: "x" * 20}
+    for attempt, text in printed.items():
+        service.store.count_attempt(sweep.id)
+        path = service.settings.driver_log(sweep.id, attempt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    service.store.count_attempt(sweep.id)
+    service.launcher.set_job(sweep.id, 4, Job(state="running"), logs="\u00e9poch 1\n\u00e9poch 2\n")
+    assert service.http.get(f"/v1/sweeps/{sweep.id}/logs").text == (
+        "(13 bytes before this are left out)\nthird\n"
+        "whole\n"
+        f"(8 bytes before this are left out)\n{'x' * 12}"
+        "(9 bytes before this are left out)\n\u00e9poch 2\n"
+    )
+
+
 def test_a_cluster_that_is_down_is_a_503_that_may_be_tried_again(service: Any) -> None:
     """Only what needs the cluster fails, and says when to come back."""
     sweep = service.running()
