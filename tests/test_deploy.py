@@ -126,7 +126,10 @@ def test_settings_are_known_and_agree() -> None:
 
 
 def test_names_lead_somewhere() -> None:
-    """Volumes, claims, services and their pods, and the hosts of URLs; Ray's head service is KubeRay's."""
+    """Volumes, claims, services and their pods, and the hosts of URLs; Ray's head service is KubeRay's.
+
+    People come to MLflow on localhost by a forwarded port.
+    """
     services = {one["metadata"]["name"]: one["spec"] for one in MANIFESTS.values() if one["kind"] == "Service"}
     labels = [pod["metadata"]["labels"] for manifest in MANIFESTS.values() for pod in pods(manifest)]
     for spec in services.values():
@@ -141,6 +144,7 @@ def test_names_lead_somewhere() -> None:
                 if "persistentVolumeClaim" in volume:
                     assert f"PersistentVolumeClaim {volume['persistentVolumeClaim']['claimName']}" in MANIFESTS
     known = {**{name: spec["ports"][0]["port"] for name, spec in services.items()}, "ray-head-svc": 8265}
+    known["localhost"] = known["mlflow"]
     for _, container in containers():
         for value in (*variables(container).values(), *container.get("command", ())):
             for host, port in re.findall(r"(?:http://|@)([a-z][a-z-]+)(?::(\d+))?", value):
