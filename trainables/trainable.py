@@ -10,16 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, final
 
-import ray
-import torch
-from ray import tune
+from trainables.set_aside import set_aside
 
-from trainables import checkpoint
-from trainables.allocator import keep_freed_memory, release_freed_memory
-from trainables.data.dataset import Dataset
-from trainables.initial_weights import find_initial_weights
-from trainables.training import Training
-from trainables.trial import TrialConfig
+with set_aside():
+    import ray
+    import torch
+    from ray import tune
+
+    from trainables import checkpoint
+    from trainables.allocator import keep_freed_memory, release_freed_memory
+    from trainables.data.dataset import Dataset
+    from trainables.initial_weights import find_initial_weights
+    from trainables.training import Training
+    from trainables.trial import TrialConfig
 
 logger = logging.getLogger(__name__)
 

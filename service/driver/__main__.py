@@ -6,16 +6,19 @@ import logging
 import os
 import sys
 
-import ray
+from trainables.set_aside import set_aside
 
-from service import logs
-from service.adapters.clock import SteadyClock
-from service.adapters.sql_store import SqlStore
-from service.domain import SweepState
-from service.driver import tune
-from service.driver.drive import Superseded, drive
-from service.driver.version import await_version
-from service.settings import Settings
+with set_aside():
+    import ray
+
+    from service import logs
+    from service.adapters.clock import SteadyClock
+    from service.adapters.sql_store import SqlStore
+    from service.domain import SweepState
+    from service.driver import tune
+    from service.driver.drive import Superseded, drive
+    from service.driver.version import await_version
+    from service.settings import Settings
 
 
 def main() -> int:
