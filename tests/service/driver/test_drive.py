@@ -233,7 +233,7 @@ def test_a_trial_without_memory_is_tried_with_more_and_then_fails(lab: Lab) -> N
     """A network that no machine holds: tried with one core's share and with two, and the reason is kept."""
     lab.submit(
         family="spatial_rnn",
-        fixed={"model.layer": "fc", "model.depth": 3, "model.width": 10**11, "train.max_epochs": 1},
+        fixed={"model.layer": "fc", "model.parameter_budget": 10**15, "train.max_epochs": 1},
         search={"trials": 1},
     )
     assert lab.drive().wait(timeout=90) == 1
