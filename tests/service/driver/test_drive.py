@@ -271,6 +271,17 @@ def test_data_that_cannot_be_made_fail_the_sweep(lab: Lab) -> None:
     assert lab.store.trials(SWEEP) == []
 
 
+def test_data_for_which_there_is_no_room_fail_the_sweep(lab: Lab) -> None:
+    """What is to stay free stays so, and nothing is left of the dataset."""
+    lab.environment["SWEEPSERVE_MIN_FREE_DISK"] = "100%"
+    lab.submit()
+    assert lab.drive().wait(timeout=60) == 1
+    sweep = lab.store.sweep(SWEEP)
+    assert sweep.state is SweepState.FAILED
+    assert f"no room in {lab.settings.data_root}" in sweep.reason
+    assert not list(lab.settings.data_root.rglob("*.npy"))
+
+
 def test_stop_ends_a_sweep_whose_data_are_being_made(lab: Lab) -> None:
     """The driver waits for no more than the blocks in hand, as with cancel; they are kept."""
     lab.submit(data={"name": "pathfinder", "train": 200_000, "image_size": 32})  # a minute and more, if it is not ended
