@@ -1,6 +1,7 @@
 """What may vary: parameters, spaces, and the spaces and studies that ship with the package."""
 
 from search_spaces.json_values import SpaceError as SpaceError
+from search_spaces.json_values import key as key
 from search_spaces.json_values import plain as plain
 from search_spaces.json_values import same as same
 from search_spaces.library import default_space as default_space

@@ -14,7 +14,7 @@ from random import Random
 from types import MappingProxyType
 from typing import Any, ClassVar, final
 
-from search_spaces.json_values import MAX_WHOLE, Path, SpaceError, SpaceFault, key, plain, same, shown
+from search_spaces.json_values import MAX_WHOLE, Path, SpaceError, SpaceFault, key, plain, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +223,8 @@ class Choice(Parameter):
 
     def allows(self, value: Any) -> bool:
         """One of the values, compared as JSON."""
-        return any(same(value, own) for own in self.values)
+        wanted = key(value)  # once: it may be a long list
+        return any(key(own) == wanted for own in self.values)
 
 
 KINDS: Mapping[str, type[Float] | type[Int] | type[Choice]] = {kind.kind: kind for kind in (Float, Int, Choice)}

@@ -120,16 +120,17 @@ class SearchSpace(Mapping[str, Float | Int | Choice]):
         """
         demands: list[dict[str, Any]] = [{}]
         needs = _needs(self.parameters)
-        for name, parameter in self.items():
+        extremes = {name: [value for _, value in parameter.extremes()] for name, parameter in self.items()}
+        for name in self:
             first = {other: values[0] for other, values in needs[name].items()}
-            demands.extend({**first, name: value} for _, value in parameter.extremes())
+            demands.extend({**first, name: value} for value in extremes[name])
         found: dict[object, dict[str, Any]] = {}
         for demand in demands:
             for end in (0, -1):
                 point: dict[str, Any] = {}
-                for name, parameter in self.items():
+                for name in self:
                     if self.is_active(name, point):
-                        point[name] = plain(demand[name]) if name in demand else parameter.extremes()[end][1]
+                        point[name] = plain(demand[name] if name in demand else extremes[name][end])
                 found.setdefault(key(point), point)
         return list(found.values())
 
@@ -169,7 +170,8 @@ class SearchSpace(Mapping[str, Float | Int | Choice]):
         return SearchSpace(left)
 
     def _holds(self, parent: str, value: Any, condition: Any) -> bool:
-        return any(same(value, wanted) for wanted in _wanted(self[parent], condition))
+        held = key(value)
+        return any(key(wanted) == held for wanted in _wanted(self[parent], condition))
 
     @staticmethod
     def json_schema() -> dict[str, Any]:

@@ -92,7 +92,7 @@ def _held_out(data: dict[str, Any], settings: Settings) -> tuple[list[bytes], li
     from trainables.data.datasets import DATASETS
 
     config = DATASETS[data["name"]].from_dict({name: value for name, value in data.items() if name != "name"})
-    dataset = config.load(settings.data_root)
+    dataset = config.load(settings.data_root, reserve=settings.data_reserve)
     images = [cv2.imencode(".png", image[0])[1].tobytes() for image in dataset.test.images[:_ASKED]]
     return images, [dataset.task.caption(target) for target in dataset.test.targets[:_ASKED]]
 

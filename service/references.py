@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
+from search_spaces import key
 from service import warm_start
 from service.domain import INITIAL_WEIGHTS, Trial
 from service.errors import InvalidSpec, NotFound
@@ -13,8 +14,12 @@ from service.ports import Store
 from service.spec import SweepSpec
 from trainables.config import Fault
 from trainables.initial_weights import find_initial_weights
-from trainables.outline import network_faults
+from trainables.outline import network_faults, outline
 from trainables.weights_name import WeightsName
+
+MOST_NETWORKS = 100
+MOST_PARTS = 20_000
+"""Networks that a spec may ask to be tried, and their modules and weights together: some seconds of work."""
 
 
 def settled(spec: SweepSpec, store: Store, *, weights_root: Path) -> SweepSpec:
@@ -124,14 +129,28 @@ def _weights(trial: Trial) -> Path:
 
 
 def _network_faults(spec: SweepSpec, store: Store, weights_root: Path) -> Iterator[Fault]:
-    seen = []
+    """What is wrong with the networks at the corners of the space, each made once, unless that were too much work."""
+    seen: set[Hashable] = set()
+    parts = 0
     for point in spec.space.corners():
         trial = spec.trial(point)
         name, rates = trial.train.initial_weights, tuple(trial.train.learning_rates)
-        made_of = (trial.model, trial.data.preprocessing.input_shape, trial.data.task.outputs, name, rates)
+        shapes = [trial.data.preprocessing.input_shape, trial.data.task.outputs]
+        made_of = key([trial.model.to_dict(), *shapes, name and str(name), rates])
         if made_of in seen:  # most corners differ only in how they train
             continue
-        seen.append(made_of)
+        seen.add(made_of)
+        try:
+            network = outline(trial) if len(seen) <= MOST_NETWORKS else None
+        except ValueError as error:
+            yield Fault(spec.place(("model",), point), str(error))
+            continue
+        if network is not None:
+            parts += sum(1 for _ in network.modules()) + sum(1 for _ in network.parameters())
+        if network is None or parts > MOST_PARTS:
+            rule = f"need at most {MOST_NETWORKS} networks of {MOST_PARTS} modules and weights in all"
+            yield Fault(("space",), f"{rule}, which are tried while a client waits; got more")
+            return
         try:
             path = None
             if name is not None:
@@ -139,5 +158,5 @@ def _network_faults(spec: SweepSpec, store: Store, weights_root: Path) -> Iterat
         except ValueError as error:
             yield Fault(spec.place(("train", "initial_weights"), point), str(error))
             continue
-        for fault in network_faults(trial, path):
+        for fault in network_faults(network, trial, path):
             yield Fault(spec.place(fault.path, point), fault.message)

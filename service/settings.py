@@ -57,7 +57,8 @@ class Settings:
     max_running_sweeps: int = 4
     """So many sweeps have a driver at a time; the others wait, by `resources.priority` and then by age."""
     min_free_disk: str = "1GB"
-    """Trials begin only while so much is free where checkpoints go: an amount, or a share such as `2%`; 0: always."""
+    """Trials begin only while so much is free where checkpoints go, and no dataset is begun that would leave less: an
+    amount, or a share such as `2%`; 0: always."""
     max_body_bytes: int = 32 * 2**20
     """A larger request body is refused."""
     max_images: int = 256
@@ -139,6 +140,11 @@ class Settings:
     def disk(self) -> Disk:
         """Of the checkpoints."""
         return Disk(self.sweeps_root, self.min_free_disk)
+
+    @property
+    def data_reserve(self) -> int:
+        """Bytes that datasets leave free on their disk."""
+        return Disk(self.data_root, self.min_free_disk).needed
 
     def trials(self, sweep_id: str) -> Path:
         """Where a sweep's trials keep their checkpoints, a folder each."""

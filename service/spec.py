@@ -19,6 +19,8 @@ from trainables.trial import SECTIONS, TrialConfig, nest
 
 MAX_VALUES = 5000
 """Values in a spec, at most: far more than any sweep needs, few enough to check while a client waits."""
+MAX_SPACE_VALUES = 1000
+"""Of them in the space, at most: each end and choice is a trial or two to check, and is compared with the others."""
 LOOKS = 32
 """Points inside a space, and as many corners at random, that are tried before a sweep is taken: some 20 ms of work."""
 
@@ -182,6 +184,9 @@ def _document(values: Any) -> dict[str, Any]:
         raise InvalidSpec([Fault((), f"need a mapping, got {shown(document)}")])
     if _count(document) > MAX_VALUES:
         raise InvalidSpec([Fault((), f"need at most {MAX_VALUES} values in a spec, got {_count(document)}")])
+    searched = _count(document.get("space"))
+    if searched > MAX_SPACE_VALUES:
+        raise InvalidSpec([Fault(("space",), f"need at most {MAX_SPACE_VALUES} values in a space, got {searched}")])
     return document
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -10,6 +14,8 @@ from torch import nn
 
 Compile = Literal["off", "on", "cuda_graphs"]
 BACKEND = "inductor"
+COMPILERS: Mapping[str, tuple[str, tuple[str, ...]]] = {"cpu": ("CXX", ("g++",)), "cuda": ("CC", ("gcc", "clang"))}
+"""What inductor, and Triton on a GPU, translate with: the variable that names a compiler, and those found without."""
 
 
 def compile_network(network: nn.Module, how: Compile, device: torch.device) -> None:
@@ -18,12 +24,17 @@ def compile_network(network: nn.Module, how: Compile, device: torch.device) -> N
     It stays the same object with the same weights; `eagerly` calls it as it was.
 
     Raises:
-        ValueError: CUDA graphs were asked for elsewhere than on a GPU.
+        ValueError: CUDA graphs were asked for elsewhere than on a GPU, or this machine has no compiler.
     """
     if how == "cuda_graphs" and device.type != "cuda":
         raise ValueError(f"train.compile: cuda_graphs needs a GPU, got the device {device.type}")
     if how == "off":
         return
+    variable, usual = COMPILERS[device.type]
+    wanted = (os.environ[variable],) if variable in os.environ else usual
+    if BACKEND == "inductor" and not any(map(shutil.which, wanted)):
+        rule = f"need off, or {' or '.join(wanted)} on the machine that trains ({variable} may name another compiler)"
+        raise ValueError(f"train.compile: {rule}; got {how}, and no compiler on {platform.node()}")
 
     def call(*args: Any) -> Any:
         return network._call_impl(*args)  # type: ignore[no-untyped-call]  # torch's own

@@ -24,18 +24,14 @@ def outline(trial: TrialConfig) -> nn.Module:
         return trial.model.build(input_shape=trial.data.preprocessing.input_shape, outputs=trial.data.task.outputs)
 
 
-def network_faults(trial: TrialConfig, initial_weights: Path | None = None) -> Iterator[Fault]:
+def network_faults(network: nn.Module, trial: TrialConfig, initial_weights: Path | None = None) -> Iterator[Fault]:
     """What is wrong with a trial that only its network shows, each with its place in the trial.
 
     Args:
+        network: the trial's outline.
         trial: legal by its settings.
         initial_weights: where the weights are that `train.initial_weights` names; None: not looked at.
     """
-    try:
-        network = outline(trial)
-    except ValueError as error:
-        yield Fault(("model",), str(error))
-        return
     for module in trial.train.learning_rates:
         try:
             parameter_groups(network, {module: 1.0}, 1.0)

@@ -61,7 +61,8 @@ class TrainConfig(Config):
     compile: Compile = setting(
         "off",
         help="have torch.compile translate the network's training passes: seconds to minutes at each start; "
-        "cuda_graphs: and replay them without the CPU, on a GPU; not of families that train by parts of their networks",
+        "cuda_graphs: and replay them without the CPU, on a GPU; needs g++ where trials run, on GPUs gcc or clang; not "
+        "of families that train by parts of their networks",
     )
     max_epochs: int = setting(80, at_least=1, help="passes over the training images, at most")
     max_iterations: int | None = setting(None, at_least=1, help="batches trained, at most; replaces max_epochs")

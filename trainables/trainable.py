@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 from collections import deque
@@ -20,14 +19,13 @@ with set_aside():
     from trainables import checkpoint
     from trainables.allocator import keep_freed_memory, release_freed_memory
     from trainables.data.dataset import Dataset
+    from trainables.folder import FULL as FULL
     from trainables.initial_weights import find_initial_weights
     from trainables.training import Training
     from trainables.trial import TrialConfig
 
 logger = logging.getLogger(__name__)
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a disk that has no room: somebody may make some."""
 PAUSE_SECONDS = 5.0
 """Between looks at whether there is room for a trial's last checkpoint."""
 

@@ -151,7 +151,7 @@ def _dataset(models: list[SavedModel], changes: Sequence[str]) -> Dataset:
         told = ", ".join(f"{config.name}-{config.digest}" for config in configs)
         raise Refused(f"need models that were trained on one dataset, got {told}")
     try:
-        return configs[0].load(settings().data_root)
+        return configs[0].load(settings().data_root, reserve=settings().data_reserve)
     except DataUnavailable as error:
         raise Refused(str(error)) from error
 

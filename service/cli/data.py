@@ -162,15 +162,15 @@ def _load(config: DatasetConfig) -> Dataset:
     """
     from trainables.data.dataset import DataUnavailable
 
-    root, console = settings().data_root, Console(stderr=True)
+    root, reserve, console = settings().data_root, settings().data_reserve, Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
     try:
         if not console.is_terminal:
-            return config.load(root, _lines(config.name, console))
+            return config.load(root, _lines(config.name, console), reserve=reserve)
         with bar:
             task = bar.add_task(config.name, total=None)
-            return config.load(root, lambda done, total: bar.update(task, completed=done, total=total))
+            return config.load(root, lambda done, total: bar.update(task, completed=done, total=total), reserve=reserve)
     except (DataUnavailable, ValueError) as error:
         raise Refused(str(error)) from error
     except KeyboardInterrupt:

@@ -311,7 +311,7 @@ def _prepare(run: Run, sweep: Sweep, spec: SweepSpec, settings: Settings, record
 
     logger.info("loading the data: %s", data.name)
     with suppress(_Stopped):
-        data.load(settings.data_root, progress, spread())
+        data.load(settings.data_root, progress, spread(), reserve=settings.data_reserve)
 
 
 def _insist(ask: Callable[[], T], clock: Clock) -> T:

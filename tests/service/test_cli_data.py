@@ -39,6 +39,17 @@ def _run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     return run
 
 
+def test_a_dataset_leaves_the_reserve_of_the_disk_free(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not begun where less would be free, and takes nothing."""
+    monkeypatch.setenv("SWEEPSERVE_MIN_FREE_DISK", "100%")
+    status, out, err = run("make", "digits")
+    assert (status, out) == (1, "")
+    assert "MiB stay free" in err
+    assert stored(tmp_path / "data") == []
+
+
 def test_a_dataset_is_made_once_and_listed(run: Run, tmp_path: Path) -> None:
     """Progress on stderr, the folder and the splits on stdout; the second time there is nothing to do."""
     config = Digits(image_size=8, train=900)

@@ -48,5 +48,5 @@ def test_the_setting_is_checked_when_it_is_read() -> None:
     with pytest.raises(ValueError, match="SWEEPSERVE_MIN_FREE_DISK: need an amount of disk space"):
         Settings.from_environment({"SWEEPSERVE_MIN_FREE_DISK": "plenty"})
     settings = Settings.from_environment({"SWEEPSERVE_MIN_FREE_DISK": "100%", "SWEEPSERVE_HOME": "/nowhere/yet"})
-    assert 0 < settings.disk.free < settings.disk.needed
+    assert 0 < settings.disk.free < settings.disk.needed == settings.data_reserve
     assert "are free in /nowhere/yet/sweeps, need" in settings.disk.shortage

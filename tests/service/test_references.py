@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,49 @@ def test_networks_are_checked_without_their_memory(world: World, monkeypatch: py
     monkeypatch.setattr(NarrowResNetConfig, "build", noted)
     world.submit()
     assert devices == ["meta"]
+
+
+@pytest.mark.parametrize(
+    ("fixed", "values"),
+    [
+        ({"model.depth": 1, "model.layer": "fc"}, {"model.hidden_size": range(1, 102)}),
+        (
+            {"model.layer": "rnn", "model.full_recurrent": True, "model.recurrent_layers": 10},
+            {"model.depth": [98, 99, 100]},
+        ),
+    ],
+    ids=["many", "large"],
+)
+def test_more_networks_than_can_be_tried_at_once_are_refused(
+    world: World, fixed: dict[str, Any], values: dict[str, Iterable[int]]
+) -> None:
+    """Too many of them, or a few that are very deep; with fewer, the spec is taken. Their training does not count."""
+    training = {"train.seed": {"kind": "int", "low": 0, "high": 9}}
+
+    def submit(most: int | None) -> Sweep:
+        space = {name: {"kind": "choice", "values": list(of)[:most]} for name, of in values.items()}
+        return world.submissions.create(
+            {**SPEC, "family": "spatial_rnn", "fixed": fixed, "space": {**space, **training}}
+        )
+
+    with pytest.raises(InvalidSpec) as caught:
+        submit(None)
+    (fault,) = caught.value.faults
+    assert fault.pointer == "/space"
+    assert fault.message.startswith("need at most 100 networks of 20000 modules and weights in all")
+    assert submit(1)
+
+
+def test_the_largest_spaces_are_checked_while_a_client_waits(world: World) -> None:
+    """Choices and conditions as long as they may be take seconds (2 s when this was written), not minutes."""
+    sizes = list(range(1, 481))
+    space = {
+        "train.batch_size": {"kind": "choice", "values": sizes},
+        "train.seed": {"kind": "choice", "values": [1, 2], "when": {"train.batch_size": sizes}},
+    }
+    began = time.process_time()
+    world.submissions.create({**SPEC, "space": space})
+    assert time.process_time() - began < 20
 
 
 def test_weights_that_were_removed_cannot_be_started_from(world: World) -> None:

@@ -183,6 +183,11 @@ def test_every_fault_is_listed_with_its_place() -> None:
         (BASE | {"data": {"name": "cabc", "train": 10**7 + 1}}, "/data/train", "<= 1e+07, got 10000001"),
         (BASE | {"data": {"name": "pathfinder", "image_size": 1025}}, "/data/image_size", "<= 1024, got 1025"),
         (BASE | {"fixed": {f"train.x{i}": i for i in range(3000)}}, "", "need at most 5000 values in a spec, got 6008"),
+        (
+            with_space(train__seed={"kind": "choice", "values": list(range(1000))}),
+            "/space",
+            "need at most 1000 values in a space, got 1004",
+        ),
     ],
 )
 def test_a_fault_is_found_at_its_place(document: Any, pointer: str, message: str) -> None:

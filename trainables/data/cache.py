@@ -31,6 +31,7 @@ from trainables.data.dataset import Dataset, DatasetConfig, DataUnavailable, Pro
 from trainables.data.journal import Block, Checksums, Journal
 from trainables.data.lock import locked
 from trainables.data.spread import Spread, over_threads
+from trainables.folder import FULL
 
 FORMAT = 1
 BLOCK_IMAGES = 500
@@ -47,6 +48,7 @@ def cached(
     progress: Progress | None = None,
     spread: Spread = over_threads,
     *,
+    reserve: int = 0,
     margin: int = 0,
 ) -> Dataset:
     """The dataset of `config` under `root`, made if it is not there whole.
@@ -58,6 +60,7 @@ def cached(
         begin: called if there is something to make; what it gives makes any range of a split.
         progress: told of the images done; not called when there is nothing to make.
         spread: shares the work out.
+        reserve: bytes of the disk that stay free; what another run has begun has its room already.
         margin: pixels that training images have on each side beyond what a model takes: training cuts parts out.
 
     Raises:
@@ -72,11 +75,12 @@ def cached(
         try:
             with locked(folder.with_name(folder.name + ".lock")):
                 if not store.is_whole():
-                    store.make(begin(), progress or _tell_nobody, spread)
+                    store.make(begin(), progress or _tell_nobody, spread, reserve)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                size = sum(file.size for file in store.files) / 2**20
-                raise DataUnavailable(f"no room in {root}: {folder.name} needs {size:,.1f} MiB") from error
+            if error.errno in FULL:
+                needed = f"{folder.name} needs {store.size / 2**20:,.1f} MiB"
+                free = f", and {reserve / 2**20:,.1f} MiB stay free" if reserve else ""
+                raise DataUnavailable(f"no room in {root}: {needed}{free}") from error
             raise DataUnavailable(f"cannot keep {folder.name} in {root}: {error}") from error
     splits = {
         name: Split(images=store.open(name, "images"), targets=store.open(name, "targets"))
@@ -136,6 +140,11 @@ class _Store:
             )
         ]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
     def open(self, split: str, array: str) -> npt.NDArray[Any]:
         """The array, memory-mapped and read-only."""
         opened: npt.NDArray[Any] = np.load(self.folder / f"{split}.{array}.npy", mmap_mode="r", allow_pickle=False)
@@ -174,12 +183,24 @@ class _Store:
         stats = {file.name: (self.folder / file.name).stat() for file in self.files}
         return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
-    def make(self, make: Make, progress: Progress, spread: Spread) -> None:
-        """Write the blocks that the journal of an interrupted run does not hold, then give the folder its name."""
+    def make(self, make: Make, progress: Progress, spread: Spread, reserve: int) -> None:
+        """Write the blocks that an interrupted run has left, then give the folder its name.
+
+        Raises:
+            OSError: nothing is kept of a dataset for which the disk has no room: it would only hold the disk.
+        """
         folder = self.folder.with_name(self.folder.name + ".partial")
+        try:
+            self._make(folder, make, progress, spread, reserve)
+        except OSError as error:
+            if error.errno in FULL:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _make(self, folder: Path, make: Make, progress: Progress, spread: Spread, reserve: int) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)  # it is there only when it is not whole
         if not self._has_begun(folder):
-            self._begin(folder)
+            self._begin(folder, reserve)
         blocks = [
             (split, start, min(start + BLOCK_IMAGES, n))
             for split, n in self.counts.items()
@@ -210,8 +231,10 @@ class _Store:
         except OSError:
             return False
 
-    def _begin(self, partial: Path) -> None:
+    def _begin(self, partial: Path, reserve: int) -> None:
         shutil.rmtree(partial, ignore_errors=True)
+        if shutil.disk_usage(partial.parent).free - self.size < reserve:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial))
         partial.mkdir(parents=True)
         for file in self.files:
             with (partial / file.name).open("wb") as out:

@@ -108,7 +108,9 @@ class Cambridge(DatasetConfig):
             std=(0.25, 0.25, 0.25),
         )
 
-    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
+    def load(
+        self, root: Path, progress: Progress | None = None, spread: Spread = over_threads, *, reserve: int = 0
+    ) -> Dataset:
         """The three splits; the files are read only if the dataset was not made before."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
 
@@ -139,7 +141,7 @@ class Cambridge(DatasetConfig):
 
             return make
 
-        return cached(self, root, counts, begin, progress, spread, margin=self.margin)
+        return cached(self, root, counts, begin, progress, spread, reserve=reserve, margin=self.margin)
 
 
 def read_list(path: Path) -> list[Photograph]:

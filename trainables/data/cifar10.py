@@ -78,7 +78,9 @@ class CIFAR10(DatasetConfig):
         if self.train + self.validation > TRAINING:
             yield "train", f"need train + validation <= {TRAINING}, got {self.train + self.validation}"
 
-    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
+    def load(
+        self, root: Path, progress: Progress | None = None, spread: Spread = over_threads, *, reserve: int = 0
+    ) -> Dataset:
         """The three splits; the files are read (or downloaded) only if the dataset was not made before."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
 
@@ -90,7 +92,7 @@ class CIFAR10(DatasetConfig):
             labels = np.concatenate([labels for _, labels in batches])
             return share_out((images, labels), read_records(*test), counts=counts, seed=self.seed)
 
-        return cached(self, root, counts, begin, progress, spread)
+        return cached(self, root, counts, begin, progress, spread, reserve=reserve)
 
 
 def read_records(origin: str, data: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

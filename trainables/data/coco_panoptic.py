@@ -80,7 +80,9 @@ class CocoPanoptic(DatasetConfig):
         """Colour, stretched to the size."""
         return Preprocessing(channels=3, height=self.height, width=self.width, mean=MEAN, std=STD)
 
-    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
+    def load(
+        self, root: Path, progress: Progress | None = None, spread: Spread = over_threads, *, reserve: int = 0
+    ) -> Dataset:
         """The three splits; the files are read only if the dataset was not made before."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
 
@@ -107,7 +109,7 @@ class CocoPanoptic(DatasetConfig):
 
             return make
 
-        return cached(self, root, counts, begin, progress, spread)
+        return cached(self, root, counts, begin, progress, spread, reserve=reserve)
 
     def _target(self, one: Annotated) -> npt.NDArray[np.int32]:
         # In float32, which OpenCV resizes and which holds these numbers exactly.

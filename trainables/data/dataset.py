@@ -79,13 +79,16 @@ class DatasetConfig(Config):
         """How one of its images becomes a model's input."""
 
     @abstractmethod
-    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
+    def load(
+        self, root: Path, progress: Progress | None = None, spread: Spread = over_threads, *, reserve: int = 0
+    ) -> Dataset:
         """The dataset, made under `root` first if it is not there yet; its arrays are memory-mapped.
 
         Args:
             root: the folder of all datasets.
             progress: told of the images done.
             spread: shares the making out.
+            reserve: bytes of the disk that stay free.
 
         Raises:
             DataUnavailable: files that must be there are not and cannot be fetched, or `root` cannot hold them.

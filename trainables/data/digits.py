@@ -60,7 +60,9 @@ class Digits(DatasetConfig):
         if total > IMAGES:
             yield "train", f"need train + validation + test <= {IMAGES}, got {total}"
 
-    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
+    def load(
+        self, root: Path, progress: Progress | None = None, spread: Spread = over_threads, *, reserve: int = 0
+    ) -> Dataset:
         """The three splits; no image is in two of them."""
         starts = {"train": 0, "validation": self.train, "test": self.train + self.validation}
 
@@ -77,7 +79,7 @@ class Digits(DatasetConfig):
             return make
 
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return cached(self, root, counts, begin, progress, spread)
+        return cached(self, root, counts, begin, progress, spread, reserve=reserve)
 
 
 def _shipped() -> tuple[NDArray[np.int64], NDArray[np.int64]]:

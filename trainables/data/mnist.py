@@ -76,7 +76,9 @@ class MNIST(DatasetConfig):
         if self.train + self.validation > TRAINING:
             yield "train", f"need train + validation <= {TRAINING}, got {self.train + self.validation}"
 
-    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
+    def load(
+        self, root: Path, progress: Progress | None = None, spread: Spread = over_threads, *, reserve: int = 0
+    ) -> Dataset:
         """The three splits; the files are read (or downloaded) only if the dataset was not made before."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
 
@@ -95,7 +97,7 @@ class MNIST(DatasetConfig):
                 (images[:, None], labels), (test_images[:, None], test_labels), counts=counts, seed=self.seed
             )
 
-        return cached(self, root, counts, begin, progress, spread)
+        return cached(self, root, counts, begin, progress, spread, reserve=reserve)
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:

@@ -59,7 +59,9 @@ class Scenes(DatasetConfig):
         """Colour, as drawn."""
         return Preprocessing(channels=3, height=self.image_size, width=self.image_size, mean=MEAN, std=STD)
 
-    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
+    def load(
+        self, root: Path, progress: Progress | None = None, spread: Spread = over_threads, *, reserve: int = 0
+    ) -> Dataset:
         """The three splits, drawn if they are not there yet."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
 
@@ -74,7 +76,7 @@ class Scenes(DatasetConfig):
 
             return make
 
-        return cached(self, root, counts, begin, progress, spread)
+        return cached(self, root, counts, begin, progress, spread, reserve=reserve)
 
 
 def draw(draws: Stream, size: int, most: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:

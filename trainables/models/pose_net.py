@@ -65,7 +65,7 @@ class PoseNetConfig(FamilyConfig):
     """GoogLeNet with three pose regressors; those of PoseLSTM sweep their features in four directions first."""
 
     head: Literal["fc", "lstm"] = setting("lstm", help="fc: PoseNet; lstm: PoseLSTM")
-    hidden_size: int = setting(256, at_least=1, help="of lstm: units of each of the four directions")
+    hidden_size: int = setting(256, at_least=1, at_most=65_536, help="of lstm: units of each of the four directions")
     width: float = setting(1.0, above=0, at_most=1, help="share of all channels and features that is kept")
     beta: float | None = setting(
         None, above=0, help="weight of the orientation in the loss, the position's being 1; none: the dataset's own"

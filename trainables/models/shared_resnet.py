@@ -26,6 +26,8 @@ from trainables.train_config import TrainConfig
 LevelName = Literal["lower", "middle", "upper"]
 LEVELS: tuple[LevelName, ...] = ("lower", "middle", "upper")
 """From the input on."""
+MOST_CHANNELS = 8192
+"""Of a level, at most: 128 times the widest of ResNet-110."""
 SAME = 1.0
 """Degrees: between weights below this angle, consolidation costs no accuracy that could be measured (section 3.1)."""
 
@@ -47,14 +49,16 @@ class SharedResNetConfig(FamilyConfig):
     blocks: tuple[int, int, int] = setting(
         (18, 17, 17),
         at_least=1,
-        at_most=1000,
+        at_most=200,
         help="blocks of the lower, middle and upper level that can share weights; the middle and the upper one begin "
         "with one more, which changes the shape",
     )
     channels: tuple[int, int, int] = setting(
-        (16, 32, 64), at_least=1, at_most=8192, help="channels of the three levels"
+        (16, 32, 64), at_least=1, at_most=MOST_CHANNELS, help="channels of the three levels"
     )
-    width: float = setting(1.0, above=0, help="multiplies every level's channels (rounded, at least 1)")
+    width: float = setting(
+        1.0, above=0, at_most=MOST_CHANNELS, help="multiplies every level's channels (rounded, at least 1)"
+    )
     death_rate: float = setting(
         0.5,
         at_least=0,
@@ -63,11 +67,13 @@ class SharedResNetConfig(FamilyConfig):
     )
 
     def rules(self) -> Iterator[tuple[str, str]]:
-        """Levels that are there, each once, and shortcuts that only ever add channels."""
+        """Levels that are there, each once; shortcuts that only ever add channels; no more than a machine can hold."""
         if not self.levels or len(set(self.levels)) < len(self.levels):
             yield "levels", f"need one or more of {', '.join(LEVELS)}, each once, got {list(self.levels)}"
         if list(self.channels) != sorted(self.channels):
             yield "channels", f"need no fewer channels than in the level before, got {list(self.channels)}"
+        if max(self.widened) > MOST_CHANNELS:
+            yield "width", f"need width x channels <= {MOST_CHANNELS}, got {self.width:g} x {list(self.channels)}"
 
     @property
     def widened(self) -> tuple[int, ...]:

@@ -22,6 +22,8 @@ from trainables.cost import parameters
 from trainables.family import FamilyConfig
 from trainables.four_directional_rnn import BidirectionalRNN, FourDirectionalRNN, InitialState, Recurrence, Unit
 
+MOST_UNITS = 65_536
+"""Of a layer, at most: a hundred times the thesis's."""
 KERNEL = 5
 CHANNELS = (6, 16)
 """Of LeNet-5's two convolutions (LeCun et al. 1998)."""
@@ -49,19 +51,29 @@ class SpatialRNNConfig(FamilyConfig):
     network: Literal["mlp", "cnn"] = setting(
         "mlp", help="mlp: the hidden layers read the image; cnn: they read LeNet's two convolutions with max pooling"
     )
-    depth: int = setting(2, at_least=0, help="hidden layers, the recurrent one among them; 1 with mlp is 1MLP")
+    depth: int = setting(
+        2, at_least=0, at_most=100, help="hidden layers, the recurrent one among them; 1 with mlp is 1MLP"
+    )
     layer: Literal["fc", "rnn", "gru", "lstm"] = setting(
         "lstm", help="what the layer under study is: fully connected, or a four-directional RNN of these units"
     )
     position: int | None = setting(
         None, at_least=1, help="which hidden layer that is; 1: it reads the map itself; none: the last"
     )
-    hidden_size: int = setting(16, at_least=1, help="units of each of the four directions")
+    hidden_size: int = setting(16, at_least=1, at_most=MOST_UNITS, help="units of each of the four directions")
     reshape: tuple[int, int] = setting(
-        (32, 32), at_least=1, help="rows and columns of what the recurrent layer reads where a vector comes before it"
+        (32, 32),
+        at_least=1,
+        at_most=4096,
+        help="rows and columns of what the recurrent layer reads where a vector comes before it",
     )
-    width: int = setting(1024, at_least=1, help="units of a fully connected hidden layer that nothing else determines")
-    recurrent_layers: int = setting(1, at_least=1, help="recurrent layers stacked in place of the one")
+    width: int = setting(
+        1024,
+        at_least=1,
+        at_most=MOST_UNITS,
+        help="units of a fully connected hidden layer that nothing else determines",
+    )
+    recurrent_layers: int = setting(1, at_least=1, at_most=10, help="recurrent layers stacked in place of the one")
     full_sequence: bool = setting(
         False, help="the next layer reads the hidden states of all steps; else of the last step of each direction"
     )
@@ -77,7 +89,10 @@ class SpatialRNNConfig(FamilyConfig):
         "the version with this layer, or nearly; none: the layer under study has as many outputs as the recurrent one",
     )
     parameter_budget: int | None = setting(
-        None, at_least=1, help="the first free width, of either version, becomes that closest to so many parameters"
+        None,
+        at_least=1,
+        at_most=10**15,
+        help="the first free width, of either version, becomes that closest to so many parameters",
     )
 
     def rules(self) -> Iterator[tuple[str, str]]:

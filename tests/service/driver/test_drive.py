@@ -234,7 +234,7 @@ def test_a_trial_without_memory_is_tried_with_more_and_then_fails(lab: Lab) -> N
     """A network that no machine holds: tried with one core's share and with two, and the reason is kept."""
     lab.submit(
         family="spatial_rnn",
-        fixed={"model.layer": "fc", "model.depth": 3, "model.width": 10**11, "train.max_epochs": 1},
+        fixed={"model.layer": "fc", "model.parameter_budget": 10**15, "train.max_epochs": 1},
         search={"trials": 1},
     )
     assert lab.drive().wait(timeout=90) == 1
@@ -270,6 +270,17 @@ def test_data_that_cannot_be_made_fail_the_sweep(lab: Lab) -> None:
     assert sweep.state is SweepState.FAILED
     assert str(lab.settings.data_root) in sweep.reason
     assert lab.store.trials(SWEEP) == []
+
+
+def test_data_for_which_there_is_no_room_fail_the_sweep(lab: Lab) -> None:
+    """What is to stay free stays so, and nothing is left of the dataset."""
+    lab.environment["SWEEPSERVE_MIN_FREE_DISK"] = "100%"
+    lab.submit()
+    assert lab.drive().wait(timeout=60) == 1
+    sweep = lab.store.sweep(SWEEP)
+    assert sweep.state is SweepState.FAILED
+    assert f"no room in {lab.settings.data_root}" in sweep.reason
+    assert not list(lab.settings.data_root.rglob("*.npy"))
 
 
 def test_stop_ends_a_sweep_whose_data_are_being_made(lab: Lab) -> None:

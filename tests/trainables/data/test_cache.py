@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,7 +162,42 @@ def test_disk_without_room_is_a_clear_error(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not maker.made
+    assert taken(tmp_path) == 0
     assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: maker))
+
+
+def taken(root: Path) -> int:
+    """Bytes in all files under the folder."""
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+
+
+def test_a_reserve_of_the_disk_stays_free(tmp_path: Path) -> None:
+    """A dataset that would leave less is not begun; one that was begun before has its room, and goes on."""
+    everything = shutil.disk_usage(tmp_path).total
+    maker = Maker()
+    with pytest.raises(
+        DataUnavailable, match=rf"no room in {tmp_path}: .* needs 0\.\d MiB, and [\d,]+\.\d MiB stay free"
+    ):
+        cached(CONFIG, tmp_path, COUNTS, lambda: maker, reserve=everything)
+    assert not maker.made
+    assert taken(tmp_path) == 0
+    with pytest.raises(RuntimeError, match="interrupted"):
+        cached(CONFIG, tmp_path, COUNTS, lambda: Maker(fail_at=3), reserve=1)
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: maker, reserve=everything))
+    assert len(maker.made) == BLOCKS + 2 - 3
+
+
+def test_a_disk_that_fills_while_a_dataset_is_made_gets_its_room_back(tmp_path: Path) -> None:
+    """Where a file system gives no room in advance: what was made so far goes, as nobody may ever make the rest."""
+
+    def full(split: str, start: int, stop: int) -> Split:
+        if split == "test":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return block(split, start, stop)
+
+    with pytest.raises(DataUnavailable, match="no room in"):
+        cached(CONFIG, tmp_path, COUNTS, lambda: full)
+    assert taken(tmp_path) == 0
 
 
 def test_root_that_cannot_be_a_folder_is_a_clear_error(tmp_path: Path) -> None:

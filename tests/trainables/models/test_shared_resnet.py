@@ -252,7 +252,8 @@ def test_a_network_can_be_read_out_after_any_number_of_blocks() -> None:
         ({"levels": ["middle", "middle"]}, "each once, got"),
         ({"levels": ["top"]}, "levels.0: need one of 'lower', 'middle', 'upper', got 'top'"),
         ({"channels": [8, 4, 8]}, "channels: need no fewer channels than in the level before"),
-        ({"blocks": [3, 0, 3]}, "blocks.1: need a whole number >= 1 and <= 1000, got 0"),
+        ({"blocks": [3, 0, 3]}, "blocks.1: need a whole number >= 1 and <= 200, got 0"),
+        ({"width": 129}, "width: need width x channels <= 8192, got 129 x"),
         ({"death_rate": 1.0}, "death_rate: need a number >= 0 and < 1, got 1.0"),
     ],
 )

@@ -200,8 +200,11 @@ def test_other_weights_can_be_put_in_for_one_call(layer: str) -> None:
         ({"depth": 1, "parameter_budget": 1000}, "parameter_budget"),
         ({"depth": 3, "parameter_budget": 1000, "full_recurrent": True}, "parameter_budget"),
         ({"layer": "ltsm"}, "did you mean 'lstm'?"),
-        ({"hidden_size": 0}, "hidden_size: need a whole number >= 1, got 0"),
-        ({"reshape": [32, 0]}, r"reshape\.1: need a whole number >= 1, got 0"),
+        ({"hidden_size": 0}, "hidden_size: need a whole number >= 1 and <= 65536, got 0"),
+        ({"reshape": [32, 0]}, r"reshape\.1: need a whole number >= 1 and <= 4096, got 0"),
+        ({"depth": 101}, "depth: need .* <= 100, got 101"),
+        ({"recurrent_layers": 11}, "recurrent_layers: need .* <= 10, got 11"),
+        ({"width": 65_537}, "width: need .* <= 65536, got 65537"),
     ],
 )
 def test_what_makes_no_network_is_refused(settings: dict[str, object], message: str) -> None:

@@ -68,10 +68,13 @@ class ClutteredABC(DatasetConfig):
         """Grey, resized, and of the pixel range asked for."""
         return drawn_grey(self.image_size, self.resize, self.pixel_range)
 
-    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
+    def load(
+        self, root: Path, progress: Progress | None = None, spread: Spread = over_threads, *, reserve: int = 0
+    ) -> Dataset:
         """The three splits. Image i of a split is the same whatever the splits' sizes."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return cached(self, root, counts, lambda: self.make_masks if self.masks else self.make, progress, spread)
+        make = self.make_masks if self.masks else self.make
+        return cached(self, root, counts, lambda: make, progress, spread, reserve=reserve)
 
     def make(self, split: str, start: int, stop: int) -> Split:
         """Images `start` to `stop` of a split, and their classes."""

@@ -103,7 +103,9 @@ class Pathfinder(DatasetConfig):
         if self.path_length > room:
             yield "path_length", f"need <= {int(room)}, or two paths do not fit in the window, got {self.path_length}"
 
-    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
+    def load(
+        self, root: Path, progress: Progress | None = None, spread: Spread = over_threads, *, reserve: int = 0
+    ) -> Dataset:
         """The three splits. Image i of a split is the same whatever the splits' sizes.
 
         Raises:
@@ -115,7 +117,7 @@ class Pathfinder(DatasetConfig):
             self.scene("train", 0)  # compiled, and distances matched, before many threads want it at once
             return self.make_masks if self.masks else self.make
 
-        return cached(self, root, counts, begin, progress, spread)
+        return cached(self, root, counts, begin, progress, spread, reserve=reserve)
 
     def make(self, split: str, start: int, stop: int) -> Split:
         """Images `start` to `stop` of a split, and their classes."""

@@ -46,7 +46,9 @@ class SyntheticScene(DatasetConfig):
         """Colour, as drawn."""
         return Preprocessing(channels=3, height=self.image_size, width=self.image_size, mean=MEAN, std=STD)
 
-    def load(self, root: Path, progress: Progress | None = None, spread: Spread = over_threads) -> Dataset:
+    def load(
+        self, root: Path, progress: Progress | None = None, spread: Spread = over_threads, *, reserve: int = 0
+    ) -> Dataset:
         """The three splits; all show the same street."""
         counts = {"train": self.train, "validation": self.validation, "test": self.test}
 
@@ -67,4 +69,4 @@ class SyntheticScene(DatasetConfig):
 
             return make
 
-        return cached(self, root, counts, begin, progress, spread)
+        return cached(self, root, counts, begin, progress, spread, reserve=reserve)

@@ -58,7 +58,7 @@ class ContourRNNConfig(FamilyConfig):
     )
     channels: int | None = setting(None, at_least=1, at_most=1024, help="none: 25, of hcnn and td_hcnn 20")
     kernel: int = setting(15, at_least=1, at_most=101, help="side of the horizontal kernels; odd")
-    tower: tuple[int, int] = setting((32, 128), at_least=1, help="channels of td_hcnn's two upper levels")
+    tower: tuple[int, int] = setting((32, 128), at_least=1, at_most=8192, help="channels of td_hcnn's two upper levels")
     steps: int = setting(8, at_least=1, at_most=1000, help="of the circuit, in training and unless asked for others")
     tolerance: float | None = setting(
         None,

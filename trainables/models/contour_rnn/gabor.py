@@ -19,6 +19,14 @@ def gabor_bank(filters: int, channels: int) -> Tensor:
     (degrees were meant, but so are the published networks), each cut to a disc, then of mean zero and length one; and
     the disc itself over its mean. Of fewer filters the first are taken, of more the bank repeats.
     """
+    with torch.device("cpu"):  # hundreds of small steps, each far slower on the meta device
+        bank = torch.stack(_bank())
+    repeats = -(-filters // len(bank))
+    chosen = bank.repeat(repeats, 1, 1)[:filters].float().to(torch.get_default_device())
+    return chosen.unsqueeze(1).repeat(1, channels, 1, 1) / channels
+
+
+def _bank() -> list[Tensor]:
     axis = torch.arange(SIDE, dtype=torch.float64) - SIDE // 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     disc = (x.square() + y.square() <= (SIDE // 2) ** 2).double()
@@ -33,6 +41,4 @@ def gabor_bank(filters: int, channels: int) -> Tensor:
             wave = wave - wave.mean()
             bank.append(wave / wave.norm())
     bank.append(disc / disc.mean())
-    repeats = -(-filters // len(bank))
-    chosen = torch.stack(bank * repeats)[:filters].float()
-    return chosen.unsqueeze(1).repeat(1, channels, 1, 1) / channels
+    return bank
