@@ -19,7 +19,7 @@ with set_aside():
     from trainables import checkpoint
     from trainables.allocator import keep_freed_memory, release_freed_memory
     from trainables.data.dataset import Dataset
-    from trainables.folder import FULL as FULL
+    from trainables.folder import FULL
     from trainables.initial_weights import find_initial_weights
     from trainables.training import Training
     from trainables.trial import TrialConfig

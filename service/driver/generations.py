@@ -14,7 +14,7 @@ from service.population import Member, copies
 from service.spec import SweepSpec
 from trainables import checkpoint
 from trainables.config import ConfigError
-from trainables.trainable import FULL
+from trainables.folder import FULL
 
 logger = logging.getLogger(__name__)
 
