@@ -14,6 +14,7 @@ from service.cli.connection import SweepId, Url, connect
 from service.cli.output import AsJson, Refused, complain, print_json, print_table, say, settings, show_answer
 from service.client import ClientError, NoAnswer
 from service.errors import ServiceError
+from trainables.set_aside import set_aside
 
 app = typer.Typer(
     help="Hyperparameter sweeps for research vision models.",
@@ -48,7 +49,8 @@ def demo() -> None:
 @app.command()
 def api() -> None:
     """Runs the API alone, on a Ray cluster and an MLflow server that are there."""
-    from service.api.server import serve
+    with set_aside():
+        from service.api.server import serve
 
     try:
         serve(settings())

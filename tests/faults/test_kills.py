@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +12,6 @@ from service.plan import PopulationTraining
 from service.population import Member, copies
 
 pytestmark = pytest.mark.slow
-TIMES = 2 if os.environ.get("SWEEPSERVE_LONG_TESTS") else 1
-"""How often each program dies in a sweep. Once is enough for every day; the long run hits what recovers, too."""
 
 
 def test_every_program_dies_in_random_order(
@@ -23,7 +20,7 @@ def test_every_program_dies_in_random_order(
     """One sweep, through which each program is killed at random moments, and everything at once is one of them."""
     sweep_id = stack.sweep("in-turn")
     before = stack.killed.copy()
-    victims = ["API", "driver", "worker", "MLflow", "Ray", "everything"] * TIMES
+    victims = ["API", "driver", "worker", "MLflow", "Ray", "everything"] * stack.TIMES
     stack.random.shuffle(victims)
     stack.until_measured(sweep_id, 1)
     for victim in victims:
@@ -32,7 +29,7 @@ def test_every_program_dies_in_random_order(
         stack.kill(victim)
     killed = stack.killed - before
     record_property("killed", ", ".join(f"{count} {victim}" for victim, count in sorted(killed.items())))
-    assert all(killed[victim] >= TIMES for victim in victims)
+    assert all(killed[victim] >= stack.TIMES for victim in victims)
     stack.assert_nothing_is_lost(sweep_id, undisturbed)
 
 

@@ -37,7 +37,7 @@ def test_mlflow_is_absent_then_silent_and_has_everything_in_the_end(
     )
     try:
         stack.until(lambda: answers(f"{runner.mlflow_url}/health"))
-        sweep_id = stack.sweep("without-mlflow")
+        sweep_id = stack.sweep("without-mlflow", epochs=16)
         stack.until_measured(sweep_id, 10)
         assert stack.ask(lambda client: client.sweep(sweep_id))["tracked"] == 0
         gate.open()
@@ -63,7 +63,7 @@ def answers(url: str) -> bool:
 def test_the_database_is_restarted(start_stack: Callable[..., Any], postgres: Any) -> None:
     """PostgreSQL stops at once, twice in a sweep, and comes back: what was measured meanwhile is written then."""
     stack = start_stack(SWEEPSERVE_DATABASE=postgres.database())
-    sweep_id = stack.sweep("restarted", epochs=20)
+    sweep_id = stack.sweep("restarted", epochs=14)
     for _ in range(2):
         stack.until_measured(sweep_id, 8)
         postgres.stop()

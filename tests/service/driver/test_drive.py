@@ -191,7 +191,7 @@ def test_a_node_is_lost_and_its_trial_goes_on_elsewhere(lab: Lab) -> None:
 
     try:
         lab.submit(
-            fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 100},
+            fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 60},
             search={"trials": 3},
         )
         driver = lab.drive()
@@ -207,13 +207,13 @@ def test_a_node_is_lost_and_its_trial_goes_on_elsewhere(lab: Lab) -> None:
     assert "lost its worker" in lab.log.read_text()
     trials = lab.store.trials(SWEEP)
     assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 3, lab.log.read_text()
-    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 101)]
+    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 61)]
 
 
 def test_a_worker_that_hangs_is_replaced(lab: Lab) -> None:
     """A worker is frozen (SIGSTOP): after the silence limit it is ended, and its trial goes on in another."""
     lab.submit(
-        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 30},
+        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 16},
         search={"trials": 2},
         stop={"pruner": "none", "silence_limit": "6s"},
     )
@@ -227,7 +227,7 @@ def test_a_worker_that_hangs_is_replaced(lab: Lab) -> None:
     assert "lost its worker: no report for 6 s" in lab.log.read_text()
     trials = lab.store.trials(SWEEP)
     assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 2, lab.log.read_text()
-    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 31)]
+    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 17)]
 
 
 def test_a_trial_without_memory_is_tried_with_more_and_then_fails(lab: Lab) -> None:
@@ -397,7 +397,7 @@ def test_a_sweep_waits_for_room_on_the_disk_and_goes_on_by_itself(lab: Lab) -> N
     lab.submit(
         search={"trials": 3},
         resources={"max_concurrent": 1},
-        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 20},
+        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 12},
     )
     driver = lab.drive("-c", ON_A_FULL_DISK, str(free))
     lab.until(lambda: bool(lab.measured()))
@@ -405,7 +405,7 @@ def test_a_sweep_waits_for_room_on_the_disk_and_goes_on_by_itself(lab: Lab) -> N
     lab.until(lambda: any(event.kind == "wait" for event in lab.store.events(SWEEP)))
     (trial,) = lab.store.trials(SWEEP)
     assert trial.state is TrialState.COMPLETED
-    assert trial.step == 20
+    assert trial.step == 12
     free.write_text(str(10**11))
     assert driver.wait(timeout=120) == 0, lab.log.read_text()
     assert [trial.state for trial in lab.store.trials(SWEEP)] == [TrialState.COMPLETED] * 3
