@@ -144,20 +144,27 @@ def _mlflow(settings: Settings) -> Program:
     )
 
 
-def _answers(url: str, client: httpx.Client, *, headers: Mapping[str, str] | None = None) -> bool:
+def _answers(
+    url: str, client: httpx.Client, *, status: int = httpx.codes.OK, headers: Mapping[str, str] | None = None
+) -> bool:
     try:
-        return client.get(url, headers=headers).status_code == httpx.codes.OK
-    except httpx.TransportError:
+        return client.get(url, headers=headers).status_code == status
+    except (httpx.TransportError, httpx.InvalidURL):
         return False
 
 
 def _starts_jobs(dashboard: str, token: str, folder: Path, client: httpx.Client) -> bool:
-    """The dashboard of a Ray head takes jobs, and there is an agent, with a raylet, that starts them.
+    """The dashboard of a Ray head knows its jobs, and there is an agent, with a raylet, that starts them.
 
     Both are asked: the head lives on, and its dashboard answers, where agent or raylet have ended or hang.
     """
-    ports = [file.read_text() for file in (folder / "session_latest").glob("dashboard_agent_listen_port*")]
-    return _answers(f"{dashboard}/api/jobs/", client, headers={"Authorization": f"Bearer {token}"}) and any(
+    # About a job that there is not, since a list would be of all that there ever were.
+    nowhere, headers = f"{dashboard}/api/jobs/none", {"Authorization": f"Bearer {token}"}
+    try:
+        ports = [file.read_text() for file in (folder / "session_latest").glob("dashboard_agent_listen_port*")]
+    except OSError:  # the head is about to start anew
+        return False
+    return _answers(nowhere, client, status=httpx.codes.NOT_FOUND, headers=headers) and any(
         _answers(f"http://127.0.0.1:{port}/api/local_raylet_healthz", client) for port in ports
     )
 

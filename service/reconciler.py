@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import final
 
 from service.domain import Sweep, SweepState, TrialState
 from service.each_sweep import each_sweep
@@ -36,6 +37,7 @@ def reconcile(
     clock: Clock,
     trials_folder: Callable[[str], Path],
     max_running_sweeps: int = 4,
+    refused: dict[str, int] | None = None,
 ) -> None:
     """One look at every sweep that has a driver or waits for one: what should run is launched, what died is ended.
 
@@ -53,6 +55,8 @@ def reconcile(
         clock: gives every change its time.
         trials_folder: where the trials of a sweep keep their checkpoints.
         max_running_sweeps: see above.
+        refused: kept from pass to pass: by sweep, the attempt that the cluster did not take. However often it is refused,
+            it keeps its number.
 
     Raises:
         Unavailable: at the end, if the cluster or the store did not answer for some; the next pass tries again.
@@ -62,13 +66,14 @@ def reconcile(
     free = max(0, max_running_sweeps - len(driven))
     launched = {sweep.id for sweep in driven}
     next_ones = [sweep for sweep in queued if sweep.id not in launched][:free]
+    launches = _Launches(store, launcher, clock, {} if refused is None else refused)
 
     def tend(sweep: Sweep) -> None:
         try:
             if sweep.state.driven:
-                _tend(store, launcher, clock, sweep, trials_folder)
+                _tend(store, launcher, clock, sweep, trials_folder, launches)
             else:
-                _launch(store, launcher, clock, sweep)
+                launches.next(sweep)
         except Conflict as error:  # another process, or the user, saw to this sweep in the same moment
             logger.info("leaving sweep %s to the next pass: %s", sweep.id, error)
 
@@ -88,7 +93,47 @@ def waiting_for(store: Store, sweep: Sweep, *, max_running_sweeps: int) -> str:
     return f"{limit}; {ahead.queued} of those that wait come first"
 
 
-def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep, trials_folder: Callable[[str], Path]) -> None:
+@final
+class _Launches:
+    """Launches drivers, each under a number of its own."""
+
+    def __init__(self, store: Store, launcher: Launcher, clock: Clock, refused: dict[str, int]) -> None:
+        self._store, self._launcher, self._clock, self._refused = store, launcher, clock, refused
+
+    def next(self, sweep: Sweep, *, died: bool = False) -> None:
+        """The sweep's next driver. `died`: the last one did."""
+        # Counted before it is launched: whoever dies in between leaves an attempt that the cluster does not know.
+        attempt = self._store.count_attempt(sweep.id, after=sweep.attempt, died=died)
+        if sweep.state is SweepState.QUEUED:
+            self._store.move_sweep(sweep.id, SweepState.STARTING, at=self._clock.now())
+        self._launch(sweep, attempt)
+
+    def lost(self, sweep: Sweep) -> None:
+        """One of which the cluster knows nothing.
+
+        It never began, or it may still run somewhere, cut off from its cluster, and yields to another number.
+        """
+        if sweep.state is SweepState.STARTING or self._refused.get(sweep.id) == sweep.attempt:
+            self._launch(sweep, sweep.attempt)
+        else:
+            logger.warning("the cluster has lost driver %d of sweep %s", sweep.attempt, sweep.id)
+            self.next(sweep)
+
+    def _launch(self, sweep: Sweep, attempt: int) -> None:
+        logger.info("launching driver %d of sweep %s", attempt, sweep.id)
+        self._refused[sweep.id] = attempt
+        self._launcher.launch(sweep.id, attempt, trace=sweep.trace)
+        del self._refused[sweep.id]
+
+
+def _tend(
+    store: Store,
+    launcher: Launcher,
+    clock: Clock,
+    seen: Sweep,
+    trials_folder: Callable[[str], Path],
+    launches: _Launches,
+) -> None:
     """Sees to a sweep that has a driver."""
     job = launcher.job(seen.id, seen.attempt)
     if job.alive:
@@ -107,28 +152,15 @@ def _tend(store: Store, launcher: Launcher, clock: Clock, seen: Sweep, trials_fo
     tidy(store, sweep.id, trials_folder(sweep.id))  # and before it removed what is needed no more
     if sweep.state in ENDS:
         _end(store, clock, sweep, *ENDS[sweep.state])
-    elif job.state == "missing" and sweep.state is SweepState.STARTING:
-        logger.info("launching driver %d of sweep %s: the cluster does not know it", sweep.attempt, sweep.id)
-        launcher.launch(sweep.id, sweep.attempt, trace=sweep.trace)
     elif job.state == "missing":
-        logger.warning("the cluster has lost driver %d of sweep %s", sweep.attempt, sweep.id)
-        _launch(store, launcher, clock, sweep)
+        launches.lost(sweep)
     elif sweep.deaths + 1 < MAX_DEATHS:
         logger.warning("driver %d of sweep %s died (%s)", sweep.attempt, sweep.id, _last_words(job))
-        _launch(store, launcher, clock, sweep, died=True)
+        launches.next(sweep, died=True)
     else:
         often = f"{sweep.deaths + 1} times without a result in between"
         reason = f"the driver died {often}, the last time with: {_last_words(job)}"
         _end(store, clock, sweep, SweepState.FAILED, TrialState.FAILED, reason)
-
-
-def _launch(store: Store, launcher: Launcher, clock: Clock, sweep: Sweep, *, died: bool = False) -> None:
-    # Counted before it is launched: whoever dies in between leaves an attempt that the cluster does not know.
-    attempt = store.count_attempt(sweep.id, after=sweep.attempt, died=died)
-    if sweep.state is SweepState.QUEUED:
-        store.move_sweep(sweep.id, SweepState.STARTING, at=clock.now())
-    logger.info("launching driver %d of sweep %s", attempt, sweep.id)
-    launcher.launch(sweep.id, attempt, trace=sweep.trace)
 
 
 def _end(store: Store, clock: Clock, sweep: Sweep, state: SweepState, trials: TrialState, reason: str) -> None:

@@ -44,6 +44,8 @@ class TrialSettings(TypedDict):
     folder: str
     """Where the trial keeps its checkpoints."""
     data_root: str
+    data_reserve: int
+    """Bytes that stay free on the disk of the data, where the trial makes its own."""
     weights_root: str
     """The folder in which weights are that `train.initial_weights` names by a path."""
     referenced_weights: str | None
@@ -90,7 +92,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         torch.set_num_threads(max(1, int(config["cpus"])))
         keep_freed_memory()
         self._folder = Path(config["folder"])
-        dataset = self._load(trial, config["data_root"])
+        dataset = self._load(trial, config["data_root"], config["data_reserve"])
         self._training = Training(trial, dataset, device=_device(), initial_weights=_initial_weights(trial, config))
         self._path = _continue(self._training, config["checkpoint"], self._folder)
         self._remember_best()
@@ -171,10 +173,10 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray's annotations
         """What is reported of the kept weights is of those on disk."""
         self._best_step, self._best_metrics = self._training.best_step, dict(self._training.best_metrics)
 
-    def _load(self, trial: TrialConfig, root: str) -> Dataset:
+    def _load(self, trial: TrialConfig, root: str, reserve: int) -> Dataset:
         key = (trial.data.digest, root)
         if self._dataset is None or self._data_key != key:
-            self._dataset, self._data_key = trial.data.load(Path(root)), key
+            self._dataset, self._data_key = trial.data.load(Path(root), reserve=reserve), key
         return self._dataset
 
 

@@ -30,4 +30,4 @@ def log_analysis(settings: Settings, trial_id: str, name: str, files: Sequence[P
             client.log_artifact(run.run_id, str(file), f"analyses/{name}")
     except (MlflowException, OSError) as error:
         raise Unavailable(f"MLflow at {settings.tracking_url} refused: {error}") from error
-    return f"{settings.tracking_url}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    return f"{settings.pages_url}/#/experiments/{run.experiment_id}/runs/{run.run_id}"

@@ -68,6 +68,7 @@ def create_app(
     Where there are replicas, they answer about models, and it sees to it that they are there.
     """
     leader = Leader(store)
+    refused: dict[str, int] = {}
 
     def launch() -> None:
         reconcile(
@@ -76,6 +77,7 @@ def create_app(
             clock=clock,
             trials_folder=settings.trials,
             max_running_sweeps=settings.max_running_sweeps,
+            refused=refused,
         )
 
     def track() -> None:

@@ -78,9 +78,8 @@ class Guard:
         named, now = key_id(text), self._clock.now()
         key, until = self._known.get(named, (None, now))
         if key is None or not now < until <= now + REMEMBERED:
-            if wait > 0 and not is_valid(
-                text, key
-            ):  # whom it knows it lets ask again, whatever others of the address do
+            # Whom it knows it lets ask again, whatever others of the address do.
+            if wait > 0 and not is_valid(text, key):
                 raise _too_many(wait)
             key = await self._look_up(named) if named else None
             if key is not None:

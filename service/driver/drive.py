@@ -52,8 +52,8 @@ def drive(sweep_id: str, attempt: int, *, store: Store, settings: Settings, cloc
     """Runs the sweep, or what is left of it, and returns its final state. Ray must be connected.
 
     Args:
-        sweep_id: of the sweep.
-        attempt: which of its drivers this is. It is told by whoever launched it: the store may know a later one by now.
+        sweep_id: which sweep.
+        attempt: which of its drivers this is, as whoever launched it said: the store may know a later one by now.
         store: has the sweep.
         settings: where everything is.
         clock: gives every change its time.
@@ -105,6 +105,7 @@ def _drive(sweep: Sweep, store: Store, settings: Settings, clock: Clock) -> Swee
         known=_insist(lambda: known(spec, store, by=sweep.created_at), clock),
         folder=settings.trials(sweep_id),
         data_root=settings.data_root,
+        data_reserve=settings.data_reserve,
         weights_root=settings.weights_root,
         referenced_weights=_insist(lambda: referenced_weights(spec, store), clock),
         recorder=recorder,
@@ -253,8 +254,8 @@ def _finish(store: Store, sweep: Sweep, state: SweepState, reason: str, clock: C
     sweep_id = sweep.id
 
     def move(state: SweepState, reason: str, trial_moves: Mapping[TrialState, TrialState]) -> SweepState:
-        move = partial(store.move_sweep, sweep_id, state, reason=reason, seen=sweep, trial_moves=trial_moves)
-        return _insist(lambda: move(at=clock.now()), clock).state
+        ask = partial(store.move_sweep, sweep_id, state, reason=reason, seen=sweep, trial_moves=trial_moves)
+        return _insist(lambda: ask(at=clock.now()), clock).state
 
     try:
         final = move(state, reason, {})

@@ -53,6 +53,7 @@ class Run:
         known: what other sweeps found in this space.
         folder: where the trials keep their checkpoints, a folder each.
         data_root: where the datasets are.
+        data_reserve: bytes that those which trials make leave free.
         weights_root: where weights are that trials may start from by a path.
         referenced_weights: where those are that the spec refers to, by the reference.
         recorder: takes what the store shall know.
@@ -70,6 +71,7 @@ class Run:
         known: Sequence[Known] = (),
         folder: Path,
         data_root: Path,
+        data_reserve: int = 0,
         weights_root: Path,
         referenced_weights: Mapping[str, str],
         recorder: Recorder,
@@ -77,7 +79,7 @@ class Run:
         disk: Disk,
     ) -> None:
         self._sweep, self._spec, self._folder = sweep, spec, folder
-        self._data_root, self._weights_root = data_root, weights_root
+        self._data_root, self._data_reserve, self._weights_root = data_root, data_reserve, weights_root
         self._referenced_weights = referenced_weights
         self._recorder, self._disk = recorder, disk
         # Samplers go by the order of what happened: no clock that was put back between two drivers may change it.
@@ -163,6 +165,7 @@ class Run:
                 step=trial.step,
                 folder=str(self._folder / trial.id),
                 data_root=str(self._data_root),
+                data_reserve=self._data_reserve,
                 weights_root=str(self._weights_root),
                 referenced_weights=self._referenced_weights.get(str(config.train.initial_weights)),
                 **self._share(trial.id),

@@ -36,6 +36,7 @@ class World:
     def __init__(self, store: MemoryStore, folder: Path = Path("nowhere")) -> None:
         self.store, self.launcher, self.clock = store, MemoryLauncher(), ManualClock()
         self.folder = folder
+        self.refused: dict[str, int] = {}
         self._ids = count(1)
 
     def submit(self, **changes: Any) -> Sweep:
@@ -55,7 +56,14 @@ class World:
 
     def reconcile(self, **limits: int) -> None:
         """A pass."""
-        reconciler.reconcile(self.store, self.launcher, clock=self.clock, trials_folder=self.trials_folder, **limits)
+        reconciler.reconcile(
+            self.store,
+            self.launcher,
+            clock=self.clock,
+            trials_folder=self.trials_folder,
+            refused=self.refused,
+            **limits,
+        )
 
     def run(self, sweep: Sweep) -> None:
         """Its driver starts."""

@@ -231,7 +231,7 @@ def test_a_driver_is_run_by_an_interpreter_of_its_cluster(tmp_path: Path, of_one
         settings = Settings(home=tmp_path, ray_url=url) if of_ones_own else Settings(home=tmp_path, dashboard_port=port)
         with contextlib.closing(_ray(settings)) as jobs:
             jobs.launch("s", 1)
-    assert [job["entrypoint"] for job in sent] == [f"{python} -m service.driver s"]
+    assert [job["entrypoint"] for job in sent] == [f"{python} -m service.driver s 1"]
 
 
 @contextlib.contextmanager

@@ -165,6 +165,25 @@ def test_a_launch_that_failed_is_made_up_for(world: World) -> None:
     assert launcher.launches == [(sweep.id, 1)]
 
 
+def test_a_cluster_that_lost_a_driver_and_takes_no_other_costs_one_attempt(world: World) -> None:
+    """The next one's number is counted once, however long the cluster refuses it."""
+    world.launcher = launcher = Refusing()
+    launcher.refusing = False
+    sweep = world.submit()
+    world.reconcile()
+    world.move(sweep, SweepState.RUNNING)
+    world.die(sweep, "missing")
+    launcher.refusing = True
+    for _ in range(2 * reconciler.MAX_DEATHS):
+        with pytest.raises(Unavailable, match="no agent is ready"):
+            world.reconcile()
+    launcher.refusing = False
+    world.reconcile()
+    world.die(sweep, "missing")
+    world.reconcile()
+    assert launcher.launches == [(sweep.id, 1), (sweep.id, 2), (sweep.id, 3)]
+
+
 def test_two_reconcilers_launch_one_driver(world: World) -> None:
     """The other one finds that the attempt is counted and leaves the sweep to the next pass."""
 

@@ -126,7 +126,6 @@ def test_a_ray_head_that_can_start_no_job_is_started_again(runner) -> None:
     raylet.wait(10)
     said = runner.read_until(up, "Ray ended .* starts again")
     assert "Ray lives, but does not answer any more; ending it" in said
-    assert raylet.pid not in [process.pid for process in runner.processes()]
     _await(lambda: any("raylet/raylet" in line for line in runner.left()))
 
 

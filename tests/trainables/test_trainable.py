@@ -16,6 +16,7 @@ import torch
 from ray import tune
 
 from trainables.checkpoint import CorruptCheckpoint
+from trainables.data.dataset import DataUnavailable
 from trainables.data.digits import Digits
 from trainables.reported import VOLATILE
 from trainables.saved_model import load_model
@@ -42,6 +43,7 @@ def _make_config(tmp_path: Path) -> MakeConfig:
             "step": step,
             "folder": str(tmp_path / "trials" / trial_id),
             "data_root": str(tmp_path / "data"),
+            "data_reserve": 0,
             "weights_root": str(tmp_path / "weights"),
             "referenced_weights": None,
             "cpus": 1,
@@ -322,3 +324,11 @@ def test_a_trial_may_have_no_checkpoint_yet(start: Callable[..., TrialTrainable]
     with no_room():
         report = trainable.train()["report"]
     assert (report["checkpoint"], report["best_step"], report["best_metrics"]) == (None, None, {})
+
+
+def test_a_trial_that_makes_its_own_data_leaves_the_reserve(
+    start: Callable[..., TrialTrainable], make_config: MakeConfig
+) -> None:
+    """As where settings of the data are searched: it fails and says why, before it trains."""
+    with pytest.raises(DataUnavailable, match="no room in .* stay free"):
+        start(make_config() | {"data_reserve": 10**18})

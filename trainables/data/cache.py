@@ -187,13 +187,15 @@ class _Store:
         """Write the blocks that an interrupted run has left, then give the folder its name.
 
         Raises:
-            OSError: nothing is kept of a dataset for which the disk has no room: it would only hold the disk.
+            OSError: of a dataset that this run began and for which the disk has no room nothing is kept: it would only
+                hold the disk. What an earlier run has made stays.
         """
         folder = self.folder.with_name(self.folder.name + ".partial")
+        begun = self._has_begun(folder)
         try:
             self._make(folder, make, progress, spread, reserve)
         except OSError as error:
-            if error.errno in FULL:
+            if error.errno in FULL and not begun:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
 

@@ -200,6 +200,21 @@ def test_a_disk_that_fills_while_a_dataset_is_made_gets_its_room_back(tmp_path: 
     assert taken(tmp_path) == 0
 
 
+def test_a_full_disk_takes_nothing_of_what_an_earlier_run_has_made(tmp_path: Path) -> None:
+    """It goes on from there once there is room, as after any other interruption."""
+
+    def full(split: str, start: int, stop: int) -> Split:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        cached(CONFIG, tmp_path, COUNTS, lambda: Maker(fail_at=3))
+    with pytest.raises(DataUnavailable, match="no room in"):
+        cached(CONFIG, tmp_path, COUNTS, lambda: full)
+    maker = Maker()
+    assert_right(cached(CONFIG, tmp_path, COUNTS, lambda: maker))
+    assert len(maker.made) == BLOCKS + 2 - 3
+
+
 def test_root_that_cannot_be_a_folder_is_a_clear_error(tmp_path: Path) -> None:
     """Such as a file of that name."""
     (tmp_path / "file").write_text("")
