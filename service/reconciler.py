@@ -55,8 +55,8 @@ def reconcile(
         clock: gives every change its time.
         trials_folder: where the trials of a sweep keep their checkpoints.
         max_running_sweeps: see above.
-        refused: kept from pass to pass: by sweep, the attempt that the cluster did not take. However often it is refused,
-            it keeps its number.
+        refused: kept from pass to pass: by sweep, the attempt that the cluster did not take. It keeps its number,
+            however often it is refused.
 
     Raises:
         Unavailable: at the end, if the cluster or the store did not answer for some; the next pass tries again.

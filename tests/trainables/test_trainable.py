@@ -330,5 +330,5 @@ def test_a_trial_that_makes_its_own_data_leaves_the_reserve(
     start: Callable[..., TrialTrainable], make_config: MakeConfig
 ) -> None:
     """As where settings of the data are searched: it fails and says why, before it trains."""
-    with pytest.raises(DataUnavailable, match="no room in .* stay free"):
+    with pytest.raises(DataUnavailable, match=r"no room in .* stay free"):
         start(make_config() | {"data_reserve": 10**18})
