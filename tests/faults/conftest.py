@@ -246,6 +246,8 @@ class Gate:
 
     def open(self) -> None:
         """From now on connections are taken."""
+        if self._listener is not None:
+            return
         self._listener = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
@@ -280,34 +282,12 @@ class Gate:
             end.close()
 
 
-@pytest.fixture
-def gate(runner: Any) -> Iterator[Gate]:
-    """The way to MLflow, shut."""
-    made = Gate(int(runner.mlflow_url.rsplit(":", 1)[1]))
-    yield made
-    made.close()
-
-
 @pytest.fixture(name="stack", scope="module")
 def _stack(shared_runner: Any) -> Iterator[Hurt]:
     """One stack for all tests of a file: it must survive each of them."""
     hurt = Hurt(shared_runner)
     yield hurt
     hurt.close()
-
-
-@pytest.fixture
-def start_stack(runner: Any) -> Iterator[Callable[..., Hurt]]:
-    """Starts a stack of this test's own, with settings of its own."""
-    made: list[Hurt] = []
-
-    def start(**environment: str) -> Hurt:
-        made.append(Hurt(runner, **environment))
-        return made[-1]
-
-    yield start
-    for hurt in made:
-        hurt.close()
 
 
 @pytest.fixture(name="undisturbed", scope="module")

@@ -4,27 +4,52 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from service.client import ClientError
+from tests.conftest import postgres_programs
+from tests.faults.conftest import Gate, Hurt
 
 pytestmark = pytest.mark.slow
 
 
-def test_mlflow_is_absent_then_silent_and_has_everything_in_the_end(
-    start_stack: Callable[..., Any], gate: Any, runner: Any
-) -> None:
-    """Absent from the start to the middle of a sweep, then silent (requests arrive, answers do not) to its end."""
-    stack = start_stack(SWEEPSERVE_MLFLOW_URL=f"http://127.0.0.1:{gate.port}")
+@pytest.fixture(name="gate", scope="module")
+def _gate(shared_runner: Any) -> Iterator[Gate]:
+    """The way to MLflow, shut."""
+    made = Gate(int(shared_runner.mlflow_url.rpartition(":")[2]))
+    yield made
+    made.close()
+
+
+@pytest.fixture(name="database", scope="module")
+def _database(request: pytest.FixtureRequest) -> str:
+    """The URL of a database on a server that can be stopped; empty, for that of the home, where there is none."""
+    return "" if postgres_programs() is None else str(request.getfixturevalue("postgres").database())
+
+
+@pytest.fixture(name="stack", scope="module")
+def _stack(shared_runner: Any, gate: Gate, database: str) -> Iterator[Hurt]:
+    """A stack between these two."""
+    url = f"http://127.0.0.1:{gate.port}"
+    hurt = Hurt(shared_runner, SWEEPSERVE_MLFLOW_URL=url, SWEEPSERVE_DATABASE=database)
+    mlflow = start_mlflow(shared_runner)
+    hurt.until(lambda: answers(f"{shared_runner.mlflow_url}/health"))
+    yield hurt
+    hurt.close()
+    mlflow.terminate()
+    mlflow.wait(20)
+
+
+def start_mlflow(runner: Any) -> subprocess.Popen[bytes]:
+    """A server behind the gate; it ends with the runner at the latest."""
     host, port = runner.mlflow_url.removeprefix("http://").split(":")
-    backend = f"sqlite:///{runner.home}/late.db"
-    options = ["--host", host, "--port", port, "--backend-store-uri", backend, "--serve-artifacts", "--workers", "1"]
-    options += ["--artifacts-destination", str(runner.home / "late-artifacts")]
-    mlflow = subprocess.Popen(
+    options = ["--host", host, "--port", port, "--backend-store-uri", f"sqlite:///{runner.home}/late.db"]
+    options += ["--artifacts-destination", str(runner.home / "late-artifacts"), "--serve-artifacts", "--workers", "1"]
+    return subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", *options],
         env={
             **runner.environment,
@@ -35,21 +60,6 @@ def test_mlflow_is_absent_then_silent_and_has_everything_in_the_end(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    try:
-        stack.until(lambda: answers(f"{runner.mlflow_url}/health"))
-        sweep_id = stack.sweep("without-mlflow", epochs=16)
-        stack.until_measured(sweep_id, 10)
-        assert stack.ask(lambda client: client.sweep(sweep_id))["tracked"] == 0
-        gate.open()
-        stack.until(lambda: gate.held > 0)
-        assert stack.ask(lambda client: client.sweep(sweep_id))["state"] == "running"
-        stack.until(lambda: stack.ask(lambda client: client.sweep(sweep_id))["state"] == "completed")
-        assert stack.ask(lambda client: client.sweep(sweep_id))["tracked"] == 0
-        gate.answering.set()
-        stack.assert_nothing_is_lost(sweep_id)
-    finally:
-        mlflow.terminate()
-        mlflow.wait(20)
 
 
 def answers(url: str) -> bool:
@@ -60,9 +70,24 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_the_database_is_restarted(start_stack: Callable[..., Any], postgres: Any) -> None:
+def test_mlflow_is_absent_then_silent_and_has_everything_in_the_end(stack: Hurt, gate: Gate) -> None:
+    """Absent from the start to the middle of a sweep, then silent (requests arrive, answers do not) to its end."""
+    sweep_id = stack.sweep("without-mlflow", epochs=16)
+    stack.until_measured(sweep_id, 10)
+    assert stack.ask(lambda client: client.sweep(sweep_id))["tracked"] == 0
+    gate.open()
+    stack.until(lambda: gate.held > 0)
+    assert stack.ask(lambda client: client.sweep(sweep_id))["state"] == "running"
+    stack.until(lambda: stack.ask(lambda client: client.sweep(sweep_id))["state"] == "completed")
+    assert stack.ask(lambda client: client.sweep(sweep_id))["tracked"] == 0
+    gate.answering.set()
+    stack.assert_nothing_is_lost(sweep_id)
+
+
+def test_the_database_is_restarted(stack: Hurt, gate: Gate, postgres: Any) -> None:
     """PostgreSQL stops at once, twice in a sweep, and comes back: what was measured meanwhile is written then."""
-    stack = start_stack(SWEEPSERVE_DATABASE=postgres.database())
+    gate.answering.set()
+    gate.open()
     sweep_id = stack.sweep("restarted", epochs=14)
     for _ in range(2):
         stack.until_measured(sweep_id, 8)

@@ -159,26 +159,6 @@ def test_a_sweep_runs_to_its_end(lab: Lab) -> None:
     assert len(lab.measured()) == len(set(lab.measured()))
 
 
-def test_a_killed_driver_and_a_killed_worker_lose_nothing(lab: Lab) -> None:
-    """SIGKILL to a worker, then to the driver: the next driver ends the sweep with every epoch measured once."""
-    lab.submit(
-        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 12},
-        search={"trials": 3},
-    )
-    lab.drive()
-    lab.until(lambda: len(lab.measured()) >= 4)
-    lab.workers()[0].kill()
-    lab.until(lambda: "lost its worker" in lab.log.read_text())
-    lab.until(lambda: "goes on" in lab.log.read_text())
-    lab.drivers[-1].send_signal(signal.SIGKILL)
-    lab.drivers[-1].wait()
-    assert any(trial.state is TrialState.RUNNING for trial in lab.store.trials(SWEEP))
-    assert lab.drive().wait(timeout=120) == 0, lab.log.read_text()
-    trials = lab.store.trials(SWEEP)
-    assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 3, lab.log.read_text()
-    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 13)]
-
-
 def test_a_node_is_lost_and_its_trial_goes_on_elsewhere(lab: Lab) -> None:
     """SIGKILL to a second node's raylet and all of its workers, in the middle of a trial that runs there.
 
@@ -321,11 +301,11 @@ def test_a_driver_that_has_a_successor_ends_and_touches_nothing(lab: Lab) -> Non
     assert "ending: driver 2 has the sweep" in lab.settings.driver_log(SWEEP, 1).read_text()
 
 
-def test_a_sweep_is_paused_resumed_and_extended_with_drivers_killed_on_the_way(lab: Lab) -> None:
+def test_a_sweep_is_paused_resumed_and_extended_with_a_worker_and_a_driver_killed_on_the_way(lab: Lab) -> None:
     """Its trials go on from their checkpoints: at the end every epoch of every trial was measured once."""
     clock = SystemClock()
     lab.submit(
-        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 10},
+        fixed={"model.channels": [8, 16, 16, 16], "train.batch_size": 20, "train.max_epochs": 12},
         search={"trials": 2},
     )
     lab.drive()
@@ -338,8 +318,12 @@ def test_a_sweep_is_paused_resumed_and_extended_with_drivers_killed_on_the_way(l
     verbs.resume(lab.store, SWEEP, clock=clock)
     driver = lab.drive()
     lab.until(lambda: len(lab.measured()) > len(paused))
+    lab.workers()[0].kill()
+    lab.until(lambda: "lost its worker" in lab.log.read_text())
+    lab.until(lambda: "goes on" in lab.log.read_text().rpartition("lost its worker")[2])
     driver.send_signal(signal.SIGKILL)
     driver.wait()
+    assert any(trial.state is TrialState.RUNNING for trial in lab.store.trials(SWEEP))
     verbs.extend(lab.store, SWEEP, clock=clock, trials=3)
     driver = lab.drive()
     lab.until(lambda: len(lab.store.trials(SWEEP)) == 3)
@@ -347,7 +331,7 @@ def test_a_sweep_is_paused_resumed_and_extended_with_drivers_killed_on_the_way(l
     assert driver.wait(timeout=120) == 0, lab.log.read_text()
     trials = lab.store.trials(SWEEP)
     assert [trial.state for trial in trials] == [TrialState.COMPLETED] * 4, lab.log.read_text()
-    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 11)]
+    assert lab.measured() == [(trial.id, step) for trial in trials for step in range(1, 13)]
 
 
 def test_a_sweep_keeps_the_checkpoints_that_it_needs(lab: Lab) -> None:
