@@ -6,6 +6,7 @@ network gives) and what they mean, as the model's task decodes them: `probabilit
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, final
 
@@ -13,6 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
+
+if (
+    code := Path(__file__).parent / "code" / "trainables.zip"
+).is_file():  # that of the model, not of where it is loaded
+    sys.path.insert(0, str(code))
 
 from trainables.saved_model import load_model
 

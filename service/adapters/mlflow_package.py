@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import warnings
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,10 +33,8 @@ def package(saved: Path, folder: Path, *, run_id: str, model_id: str) -> None:
     """
     signature = _signature(saved)
     with tempfile.TemporaryDirectory(prefix="sweepserve-code-") as scratch:
-        code = Path(scratch) / "trainables"
-        shutil.copytree(
-            Path(trainables.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", "analysis")
-        )
+        code = Path(scratch) / "trainables.zip"
+        _pack(Path(trainables.__file__).parent, code)
         save_model(
             path=str(folder),
             python_model=str(Path(__file__).with_name("mlflow_model.py")),
@@ -48,6 +46,14 @@ def package(saved: Path, folder: Path, *, run_id: str, model_id: str) -> None:
             input_example=np.zeros((1, *signature.inputs.inputs[0].shape[1:]), np.uint8),
             mlflow_model=Model(run_id=run_id, model_id=model_id),
         )
+
+
+def _pack(source: Path, target: Path) -> None:
+    """The package as one file, from which Python imports it: MLflow takes and gives files one by one."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(source.rglob("*.py")):
+            if "analysis" not in file.parts:
+                archive.write(file, file.relative_to(source.parent))
 
 
 def _signature(saved: Path) -> ModelSignature:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -383,11 +386,33 @@ def test_the_logged_model_answers_any_number_of_images(lab: Lab, saved: Path, lo
 
 
 def test_no_pickle_is_logged(logged: Path) -> None:
-    """Every file of the logged model is source, text, JSON, YAML or safetensors."""
+    """Every file of the logged model is source, text, JSON, YAML, safetensors, or an archive of sources."""
     files = [file for file in logged.rglob("*") if file.is_file()]
     suffixes = {file.suffix for file in files if file.name not in ("MLmodel", "registered_model_meta")}
-    assert suffixes == {".py", ".txt", ".json", ".yaml", ".safetensors"}
+    assert suffixes == {".py", ".txt", ".json", ".yaml", ".safetensors", ".zip"}
     assert not [file for file in files if file.read_bytes()[:1] == b"\x80"]  # how a pickle begins
+    (archive,) = logged.rglob("*.zip")
+    with zipfile.ZipFile(archive) as code:
+        assert {Path(name).suffix for name in code.namelist()} == {".py"}
+    assert len(files) < 20, "MLflow is asked once for each"
+
+
+LOADED_ELSEWHERE = """
+import sys, mlflow, numpy
+answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(numpy.zeros((2, 1, 16, 16), numpy.uint8))
+import trainables
+print(trainables.__file__, answer["outputs"].shape[0])
+"""
+
+
+def test_a_logged_model_is_run_by_the_code_that_goes_with_it(logged: Path, tmp_path: Path) -> None:
+    """In a process of its own, whatever is installed there."""
+    command = [sys.executable, "-W", "ignore", "-c", LOADED_ELSEWHERE, str(logged)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    source, count = done.stdout.split()
+    assert source == str(logged / "code" / "trainables.zip" / "trainables" / "__init__.py")
+    assert count == "2"
 
 
 def test_the_url_is_that_of_the_parent_run(lab: Lab) -> None:
