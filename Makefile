@@ -1,4 +1,4 @@
-# `make` shows what there is. Everything is installed in .venv; nothing outside this folder and ~/.sweepserve changes.
+# `make` shows what there is. Everything is installed in .venv; beside this folder and ~/.sweepserve only caches change.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed

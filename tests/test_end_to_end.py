@@ -116,7 +116,9 @@ def demo(shared_runner, planted: dict[str, str]) -> Iterator[Terminal]:
         "PGPASSWORD": planted["the database's password"],
         "SWEEPSERVE_JSON_LOGS": "true",
         "SWEEPSERVE_URL": "http://127.0.0.1:9",  # of other commands; the demo asks its own stack
+        "HOME": str(shared_runner.home.with_name("user")),
     }
+    shared_runner.home.with_name("user").mkdir()
     terminal = Terminal(sys.executable, "-m", "service", "demo", environment={**shared_runner.environment, **given})
     try:
         terminal.wait_for("Ctrl-C ends it", within=240)
@@ -305,6 +307,13 @@ def test_no_secret_is_left_anywhere(
     for what, secret in planted.items():
         secret = secret.rpartition("_")[2]
         assert [place for place, content in places.items() if secret.encode() in content] == [], what
+
+
+def test_a_users_home_keeps_nothing_but_caches(demo: Terminal, sweep: dict[str, Any], shared_runner) -> None:
+    """No library leaves an id for its statistics there."""
+    user = shared_runner.home.with_name("user")
+    kept = {path.relative_to(user).as_posix() for path in user.glob("*/*")}
+    assert kept <= {".cache/matplotlib", ".config/matplotlib"}
 
 
 def _ranked(client: Client, sweep_id: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -209,6 +210,8 @@ def datasets(as_json: AsJson = False, url: Url = None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and exits; what the user got wrong is said in a line, or a line each, on stderr."""
+    # MLflow's import would make an id for its statistics and keep it in the user's home.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app(arguments, prog_name="sweepserve")
     except ClientError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import final
 
 from service.inference.engine import CannotServe, Images, Outputs, Pipeline
@@ -20,6 +21,8 @@ class OnnxRuntime:
     name = "onnxruntime"
 
     def __init__(self, pipeline: Pipeline) -> None:
+        # Read at the import: it would keep an id and a record of sessions for Microsoft in the user's home.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnx  # noqa: F401 - PyTorch's exporter needs it
             import onnxruntime

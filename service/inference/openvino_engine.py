@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from functools import cache
 from typing import Any, final
@@ -27,6 +28,8 @@ class OpenVino:
     name = "openvino"
 
     def __init__(self, pipeline: Pipeline) -> None:
+        # As if it were not installed: it would make an id for Google Analytics, and keep it in the user's home.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
             from openvino.frontend import FrontEndManager
