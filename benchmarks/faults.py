@@ -6,8 +6,9 @@ Each round runs the tests of every fault that a lab meets, the long cases too, a
 tests at a time. Each test checks that its fault happened and that nothing was lost. The kills come at random moments,
 others in each round: they follow from the round's seed, which is its number, and which `SWEEPSERVE_FAULT_SEED` gives to
 a test that is run by itself. Of a round that was not survived the stacks' logs are kept, in a folder that is told. The
-result is written after each round. Started again on the same commit it goes on where it was cut off. The code must stay
-as it is meanwhile, since every driver that is started imports it anew; a round through which it changed does not count.
+result is written after each round. Started again on the same code it goes on where it was cut off: other commits may
+have come that change none of what a round runs. That must stay as it is meanwhile, since every driver that is started
+imports it anew; a round through which it changed does not count.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from benchmarks.recorded import ROOT, commit, record, results, spread
+from benchmarks.recorded import ROOT, code, record, results, spread
 
 KILLS = "tests/faults/test_kills.py"
 NEIGHBOURS = "tests/faults/test_neighbours.py"
@@ -65,6 +66,9 @@ FAULTS: Mapping[str, str] = {
 
 Two processes begin with two files each, in this order: one with the kills, which are half of a round, and the clocks.
 """
+
+RUN = ("service", "trainables", "search_spaces", "tests/conftest.py", "tests/faults", "constraints.txt")
+"""What a round runs, beside the tests' own files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +184,10 @@ def summary(rounds: Mapping[int, Round], asked: int) -> dict[str, Any]:
     }
 
 
-def recorded(code: str) -> dict[int, Round]:
+def recorded(ours: str) -> dict[int, Round]:
     """The rounds by seed that the result has of this code; of code that is in no commit there are none."""
     result = results("faults")
-    if result.get("made", {}).get("commit") != code or not code or code.endswith("+changes"):
+    if result.get("code") != ours or not ours or ours.endswith("+changes"):
         return {}
     rounds = {}
     for seed, one in result["by_seed"].items():
@@ -195,19 +199,20 @@ def recorded(code: str) -> dict[int, Round]:
 def main() -> None:
     """Runs the rounds that are missing, writes the result after each, and fails if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20, help="in all, with those that the result has of this commit")
+    parser.add_argument("--rounds", type=int, default=20, help="in all, with those that the result has of this code")
     asked = parser.parse_args()
-    code = commit()
-    rounds = recorded(code)
+    paths = sorted({*RUN, *(test.partition("::")[0] for test in FAULTS.values())})
+    ours = code(*paths)
+    rounds = recorded(ours)
     if rounds:
-        print(f"the result has {len(rounds)} rounds of this commit")
+        print(f"the result has {len(rounds)} rounds of this code")
     for seed in range(len(rounds), asked.rounds):
         print(f"round {seed + 1} of {asked.rounds}, seed {seed}", flush=True)
         done = run_round(seed)
-        if commit() != code:
-            sys.exit(f"the code became {commit()} in this round, and was {code}: the round does not count")
+        if (now := code(*paths)) != ours:
+            sys.exit(f"the code became {now} in this round, and was {ours}: the round does not count")
         rounds[seed] = done
-        found = summary(rounds, asked.rounds)
+        found = {**summary(rounds, asked.rounds), "code": ours}
         record("faults", found, packages=("ray", "mlflow", "optuna", "torch", "sqlalchemy"))
         for fault, outcome in done.outcomes.items():
             if outcome.state != "survived":

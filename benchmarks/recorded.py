@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -64,6 +65,20 @@ def commit() -> str:
         ["git", "status", "--porcelain", "--", *code], cwd=ROOT, check=False, capture_output=True, text=True
     )
     return asked.stdout.strip() + ("+changes" if changed.stdout else "")
+
+
+def code(*paths: str) -> str:
+    """What the last commit has at these paths, as a digest; `+changes` where that is not what is there.
+
+    Other commits that have the same there have the same digest. Empty outside a repository.
+    """
+
+    def ask(*command: str) -> str:
+        return subprocess.run(["git", *command], cwd=ROOT, check=False, capture_output=True, text=True).stdout
+
+    there, changed = ask("ls-tree", "HEAD", "--", *paths), ask("status", "--porcelain", "--", *paths)
+    digest = hashlib.sha256(there.encode()).hexdigest()[:16] if there else ""
+    return digest + ("+changes" if changed else "")
 
 
 def cpuinfo() -> dict[str, str]:

@@ -38,12 +38,12 @@ def _run(result: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Run:
 
         def record(name: str, content: dict[str, Any], **_: Any) -> None:
             result.clear()
-            result.update(json.loads(json.dumps({**content, "made": {"commit": code}})))
+            result.update(json.loads(json.dumps(content)))
 
         monkeypatch.setattr(faults, "run_round", one)
         monkeypatch.setattr(faults, "record", record)
         monkeypatch.setattr(faults, "results", lambda name: result)
-        monkeypatch.setattr(faults, "commit", lambda: becomes if becomes and seeds else code)
+        monkeypatch.setattr(faults, "code", lambda *_: becomes if becomes and seeds else code)
         monkeypatch.setattr("sys.argv", ["faults.py", "--rounds", str(rounds)])
         with pytest.raises((SystemExit, KeyboardInterrupt)) as ended:
             faults.main()

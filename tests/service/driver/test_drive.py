@@ -64,6 +64,8 @@ class Lab:
         self.environment = {**kept, **TOKEN, **self.settings.to_environment(), "RAY_ADDRESS": address}
         self.log = home / "driver.log"
         self.drivers: list[subprocess.Popen[bytes]] = []
+        self._others: list[psutil.Process] = []
+        """Workers that were there before the last driver: another one's, which may take their time to end."""
 
     def submit(self, **changes: Any) -> None:
         document = {
@@ -82,6 +84,7 @@ class Lab:
     def drive(self, *program: str) -> subprocess.Popen[bytes]:
         """Starts a driver, or a program that is nearly one."""
         attempt = self.store.sweep(SWEEP).attempt
+        self._others = _workers_below(self.head)
         with self.log.open("ab") as log:
             command = [sys.executable, *(program or ("-m", "service.driver")), SWEEP, str(attempt)]
             driver = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
@@ -97,8 +100,8 @@ class Lab:
             time.sleep(0.05)
 
     def workers(self) -> list[psutil.Process]:
-        """The processes in which trials run."""
-        return _workers_below(self.head)
+        """The processes in which trials of the last driver run."""
+        return [one for one in _workers_below(self.head) if one not in self._others]
 
     def measured(self) -> list[tuple[str, int]]:
         return [(one.trial_id, one.step) for one in self.store.measurements(SWEEP)]
