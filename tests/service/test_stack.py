@@ -118,15 +118,19 @@ IMPATIENT = "from service import programs, __main__; programs._RAY_PATIENCE = 5.
 
 
 def test_a_ray_head_that_can_start_no_job_is_started_again(runner) -> None:
-    """Its raylet is asked to end, which the head takes for somebody's wish: it lives on, with its dashboard."""
+    """The agent that would start it hangs; head, dashboard and raylet do not."""
     up = runner.command("up", program=("-c", IMPATIENT), SWEEPSERVE_MLFLOW_URL=ELSEWHERE["SWEEPSERVE_MLFLOW_URL"])
     runner.read_until(up, "Ctrl-C ends it")
-    (raylet,) = [process for process, line in runner.processes().items() if "raylet/raylet" in line]
-    raylet.terminate()
-    raylet.wait(10)
+    (agent,) = _agents(runner)
+    agent.suspend()
     said = runner.read_until(up, "Ray ended .* starts again")
     assert "Ray lives, but does not answer any more; ending it" in said
-    _await(lambda: any("raylet/raylet" in line for line in runner.left()))
+    _await(lambda: bool(_agents(runner)))
+    assert agent not in _agents(runner)
+
+
+def _agents(runner) -> list[psutil.Process]:
+    return [process for process, line in runner.processes().items() if line.startswith("ray::DashboardAgent")]
 
 
 def _answers(url: str) -> bool:
