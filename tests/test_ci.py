@@ -13,9 +13,9 @@ ROOT = Path(__file__).parent.parent
 
 def test_ci_insists_on_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what it sets, tests that need PostgreSQL fail where it is not installed; without, they are skipped."""
-    make = tmp_path / "make"
-    make.write_text("#!/bin/sh\necho $NEED_POSTGRES\n")
-    make.chmod(0o755)
+    for program in ("make", "initdb"):  # the latter, so that nothing is installed
+        (tmp_path / program).write_text("#!/bin/sh\necho $NEED_POSTGRES\n")
+        (tmp_path / program).chmod(0o755)
     monkeypatch.delenv("NEED_POSTGRES", raising=False)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
