@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 from threadpoolctl import threadpool_limits
@@ -34,8 +35,14 @@ BEST = 25
 """Points that it looks at besides, however old: the best of each objective. TPE never takes more for good ones."""
 
 
-def sampler(search: Search, number: int) -> BaseSampler:
-    """What chooses point `number`. Its random numbers follow from the seed and that place, so nothing is to be kept."""
+def sampler(search: Search, number: int, common: IntersectionSearchSpace) -> BaseSampler:
+    """What chooses point `number`. Its random numbers follow from the seed and that place, so nothing is to be kept.
+
+    Args:
+        search: which sampler, and its seed.
+        number: the point's.
+        common: remembers which parameters all trials have; one for all points of a search.
+    """
     seed = int(np.random.SeedSequence((search.seed, number)).generate_state(1)[0])
     match search.sampler:
         case "tpe":
@@ -45,10 +52,12 @@ def sampler(search: Search, number: int) -> BaseSampler:
             if number > LONG:
                 chosen._n_local_search = CLIMBS  # Optuna has no argument for it
             return chosen
-        case "cma-es":
-            return CmaEsSampler(seed=seed)
-        case "nsga-ii":
-            return NSGAIISampler(seed=seed, population_size=search.population)
+        case "cma-es" | "nsga-ii":
+            evolving: CmaEsSampler | NSGAIISampler = CmaEsSampler(seed=seed)
+            if search.sampler == "nsga-ii":
+                evolving = NSGAIISampler(seed=seed, population_size=search.population)
+            evolving._search_space = common  # one of its own would look through all trials for each point
+            return evolving
         case _:  # the others' points are known beforehand
             return RandomSampler(seed=seed)
 

@@ -15,6 +15,7 @@ from typing import Any, final
 import numpy as np
 import optuna
 from optuna.samplers import RandomSampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import TrialState as OptunaState
 
 from service.adapters.optuna_samplers import (
@@ -70,7 +71,7 @@ class Search:
         self._sign = 1.0 if spec.objective.mode == "max" else -1.0
         self._pruner = _pruner(spec)
         self._planned = _planned(spec)
-        self._storage = Storage()
+        self._storage, self._common = Storage(), IntersectionSearchSpace()
         self._study = optuna.create_study(
             storage=self._storage,
             directions=["maximize" if objective.mode == "max" else "minimize" for objective in spec.objectives],
@@ -95,7 +96,7 @@ class Search:
         if planned is not None:
             self._ask_for(number, planned)
             return number, planned
-        self._study.sampler = sampler(self._spec.search, number)
+        self._study.sampler = sampler(self._spec.search, number, self._common)
         with calm(self._spec.search), self._storage.narrowed(self._study, SEEN.get(self._spec.search.sampler)):
             trial = self._running[number] = self._study.ask()
             point: dict[str, Any] = {}
@@ -230,7 +231,7 @@ class Search:
     def _ask_for(self, number: int, point: Mapping[str, Any]) -> None:
         """A new trial of Optuna's at a point that is known; a sampler with generations notes in which one it is."""
         chosen = self._spec.search.sampler in RETOLD
-        self._study.sampler = sampler(self._spec.search, number) if chosen else RandomSampler()
+        self._study.sampler = sampler(self._spec.search, number, self._common) if chosen else RandomSampler()
         self._study.enqueue_trial({name: encoded(self._space[name], value) for name, value in point.items()})
         trial = self._running[number] = self._study.ask()
         if chosen:

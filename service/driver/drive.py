@@ -23,6 +23,7 @@ from service.driver.spread import spread
 from service.driver.tune import Engine
 from service.errors import Conflict, IllegalMove, Unavailable
 from service.plan import Stop
+from service.points import Known
 from service.ports import Clock, Store
 from service.references import referenced_weights
 from service.settings import Settings
@@ -280,7 +281,9 @@ def _draw(store: Store, sweep_id: str, spec: SweepSpec, folder: Path) -> None:
         from service.adapters.pictures import draw, sweep_figures  # only here: no trial shall wait for its import
 
         trials, measurements = store.trials(sweep_id), store.measurements(sweep_id)
-        importances = Search(spec, as_points(spec, trials), measurements).importances()
+        completed = [one for one in as_points(spec, trials) if one.state is TrialState.COMPLETED]
+        values = [Known(one.point, one.values or ()) for one in completed]
+        importances = Search(spec, known=values).importances()
         draw(folder, sweep_figures(spec, trials, measurements, importances))
     except Exception:
         logger.exception("the sweep has no pictures")

@@ -7,10 +7,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.samplers import GPSampler
+from optuna.samplers import CmaEsSampler, GPSampler, NSGAIISampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import TrialState as OptunaState
 from threadpoolctl import threadpool_info
 
@@ -323,5 +325,32 @@ def test_a_gaussian_process_chooses_on_one_thread() -> None:
 def test_a_gaussian_process_climbs_less_in_long_sweeps() -> None:
     """By the setting that Optuna itself starts from: should that go, this says so."""
     search = make_spec(sampler="gp", space={"train.learning_rate": SPACE["train.learning_rate"]}).search
-    climbs = [sampler(search, number)._n_local_search for number in (0, LONG, LONG + 1)]  # type: ignore[attr-defined]
+    climbs = [
+        sampler(search, number, IntersectionSearchSpace())._n_local_search  # type: ignore[attr-defined]
+        for number in (0, LONG, LONG + 1)
+    ]
     assert climbs == [GPSampler()._n_local_search] * 2 + [CLIMBS]
+
+
+@pytest.mark.parametrize(("name", "own"), [("cma-es", CmaEsSampler), ("nsga-ii", NSGAIISampler)])
+def test_samplers_with_generations_remember_what_all_trials_have(
+    name: str, own: type[CmaEsSampler | NSGAIISampler]
+) -> None:
+    """It is what a sampler of Optuna's finds that looks through all trials, while they begin and end in any order."""
+    space = {one: SPACE[one] for one in ("train.learning_rate", "train.batch_size")}
+    search = make_spec(sampler=name, space=space).search
+    study, common = optuna.create_study(), IntersectionSearchSpace()
+    widths = [optuna.distributions.FloatDistribution(0, width) for width in (1, 1, 2)]
+    names = [("a", "b", "c", "d"), ("a", "b", "c"), ("a", "b")]
+    for number in range(12):
+        which = 0 if number < 4 else 1 if number < 8 else 2
+        trial = study.ask({one: widths[which] if one == "b" else widths[0] for one in names[which]})
+        if number % 4 != 1:  # those run on, or end late
+            study.tell(trial, 0.5)
+        if number == 9:
+            study.tell(1, state=OptunaState.FAIL)
+        frozen = study.trials[number]
+        expected = own().infer_relative_search_space(study, frozen)
+        assert sampler(search, number, common).infer_relative_search_space(study, frozen) == expected
+        assert set(expected) == {*names[which]} - ({"b"} if which == 2 else set())
+    assert isinstance(own()._search_space, IntersectionSearchSpace), "Optuna keeps it elsewhere now"
