@@ -35,6 +35,7 @@ from service.driver.recorder import Recorder
 from service.driver.run import Run
 from service.keeping import expendable
 from service.leaderboards import Leaderboards
+from service.points import Known
 from service.settings import Settings
 from service.spec import SweepSpec
 
@@ -252,7 +253,7 @@ def _after_another(store: SqlStore, sweep_id: str, values: tuple[float, ...], *,
 def _pictures(store: SqlStore, count: int, folder: Path) -> dict[str, Any]:
     """What is drawn at a sweep's end."""
     of, trials, measurements = spec(count), store.trials("large"), store.measurements("large")
-    search = Search(of, trials, measurements)
+    search = Search(of, known=[Known(one.point, one.values) for one in trials if one.values])
     return {
         "importances": _timed(search.importances, times=1),
         "figures": _timed(lambda: draw(folder / "pictures", sweep_figures(of, trials, measurements, {})), times=1),

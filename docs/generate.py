@@ -8,23 +8,34 @@ import inspect
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from search_spaces import studies
 from service.plan import Objective, Resources, Search, Stop
+from service.references import MOST_NETWORKS, MOST_PARTS
 from service.settings import Settings
+from service.spec import MAX_SPACE_VALUES, MAX_VALUES
+from service.spec_reader import MAX_GRID
+from service.warm_start import LEARNING
 from trainables.config import Config
 from trainables.data.datasets import DATASETS
 from trainables.families import FAMILIES
 from trainables.reported import REPORTED
+from trainables.train_config import CHANGEABLE
 from trainables.trial import TrainConfig
 
 TARGET = Path(__file__).with_name("reference.md")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 OPENING = """# Reference
 
-Made from the code by `make docs`. A spec is checked whole when it is submitted: whatever breaks a rule below is
+Made from the code by `make docs`. A spec is checked whole when it is submitted: whatever breaks a rule is
 answered with its place, the rule and the value.
 
 ## A sweep spec
@@ -57,14 +68,30 @@ A file may also have a `scale`: a JSON merge patch (RFC 7386) that cuts the rest
 `scale: {data: {train: 48}, search: {trials: 2}}`. `sweepserve submit` and `validate` apply it with `--scaled` and leave
 it out without. Over HTTP `{"study": NAME, "scaled": true}` applies that of a packaged study, and a spec has none.
 """
+RULES = f"""Rules between settings:
+
+- A spec has at most {MAX_VALUES:,} values, {MAX_SPACE_VALUES:,} of them in its space.
+  A grid has at most {MAX_GRID:,} points.
+- Corners of the space and points inside it are tried, and each must be a legal trial. Their networks are built without
+  weights: at most {MOST_NETWORKS} that differ, of {MOST_PARTS:,} modules and weights in all.
+- Nothing is set in two places, and no group of settings both as a whole and in part.
+- An objective's `mode` is the direction in which its metric is better. The first objective is no model's size.
+- `cma-es` takes numbers without conditions, two or more of which vary, and one objective; `gp` no conditions and one
+  objective; `grid` nothing continuous, and no `enqueue`. `warm_start` takes {_listed(LEARNING)}.
+- `pbt` takes the samplers random, quasi-random and grid, two or more trials, one objective and `stop.pruner: none`; no
+  repeats, warm start, patience, time budget or conditions. Its space is of
+  {_listed(CHANGEABLE)}.
+- `extend` gives more than there is: no trials to a population, and time only to a sweep with a time budget.
+"""
 
 
 def reference() -> str:
     """The whole page."""
     sections = [
         OPENING,
+        RULES,
         *(_section(f"### `{name}`", kind) for name, kind in _plan().items()),
-        f"### Packaged studies\n\n`sweepserve submit NAME` takes these: {', '.join(f'`{n}`' for n in studies())}.\n",
+        f"### Packaged studies\n\n`sweepserve submit NAME` takes these: {_listed(studies())}.\n",
         "## Training: `train.`\n",
         _table(TrainConfig),
         "## What a trial reports\n",
