@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ import psutil
 from benchmarks.recorded import ROOT, record
 from search_spaces import study
 from service.client import Client
+from tests.ports import free_port
 
 IDLE_SECONDS = 20.0
 
@@ -48,7 +48,7 @@ class Stack:
 @contextmanager
 def running_stack(home: Path) -> Iterator[Stack]:
     """`sweepserve up` in a home of its own on free ports, from when it is ready; Ctrl-C ends it."""
-    api, mlflow, dashboard = _free_ports(3)
+    api, mlflow, dashboard = free_port(), free_port(), free_port()
     settings = {"HOME": home, "PORT": api, "MLFLOW_PORT": mlflow, "DASHBOARD_PORT": dashboard}
     environment = os.environ | {f"SWEEPSERVE_{name}": str(value) for name, value in settings.items()}
     said = home / "up.log"  # a pipe that nobody reads would fill in a long sweep
@@ -122,14 +122,6 @@ def main() -> None:
 def _tree(pid: int) -> list[psutil.Process]:
     top = psutil.Process(pid)
     return [top, *top.children(recursive=True)]
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 if __name__ == "__main__":

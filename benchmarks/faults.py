@@ -67,7 +67,15 @@ FAULTS: Mapping[str, str] = {
 Two processes begin with two files each, in this order: one with the kills, which are half of a round, and the clocks.
 """
 
-RUN = ("service", "trainables", "search_spaces", "tests/conftest.py", "tests/faults", "constraints.txt")
+RUN = (
+    "service",
+    "trainables",
+    "search_spaces",
+    "tests/conftest.py",
+    "tests/ports.py",
+    "tests/faults",
+    "constraints.txt",
+)
 """What a round runs, beside the tests' own files."""
 
 

@@ -7,7 +7,6 @@ of the same functions and of the same API that users ask. Times are in milliseco
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from service.leaderboards import Leaderboards
 from service.points import Known
 from service.settings import Settings
 from service.spec import SweepSpec
+from tests.ports import free_port
 
 T = TypeVar("T")
 
@@ -309,12 +309,6 @@ def wait_for(serves: Callable[[], bool], *, seconds: float = 120) -> None:
             pass
         time.sleep(0.1)
     raise TimeoutError(f"no answer within {seconds:g} s")
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _row(noun: Any) -> dict[str, Any]:

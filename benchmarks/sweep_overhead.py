@@ -36,7 +36,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.large_sweeps import free_port, keep, made_up, measure_large, once, spec, summary, wait_for
+from benchmarks.large_sweeps import keep, made_up, measure_large, once, spec, summary, wait_for
 from benchmarks.recorded import ProcessorTime, record, spread
 from service.adapters.clock import SystemClock
 from service.adapters.sql_store import SqlStore
@@ -47,6 +47,7 @@ from service.ports import Store
 from service.programs import programs
 from service.settings import Settings
 from tests.conftest import Postgres, StackRunner, postgres_programs
+from tests.ports import free_port
 from trainables.trainable import Report
 
 TRIALS, STEPS, CONCURRENT = 40, 5, 2

@@ -5,13 +5,12 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +23,7 @@ from sqlalchemy import create_engine, text
 from service import processes
 from service.adapters.sql_store import SqlStore
 from service.programs import ray_folder
+from tests.ports import free_port
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.load_profile("repeatable")
@@ -34,7 +34,7 @@ class StackRunner:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        api, mlflow, dashboard = _free_ports(3)
+        api, mlflow, dashboard = free_port(), free_port(), free_port()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SWEEPSERVE_")}
         self.environment: Mapping[str, str] = {
             **kept,
@@ -126,7 +126,7 @@ class Postgres:
         self._folder = Path(tempfile.mkdtemp(prefix="sweepserve-postgres-"))
         if self._account is not None:
             shutil.chown(self._folder, self._account)
-        (self._port,) = _free_ports(1)
+        self._port = free_port()
         self._numbers = itertools.count(1)
         self._migrated = ""
         self._run("initdb", "--pgdata", "data", "--username=tests", "--auth=trust", "--encoding=UTF8", "--no-sync")
@@ -201,14 +201,6 @@ def postgres_programs() -> Path | None:
     found = [Path(program).resolve().parent for program in [shutil.which("initdb")] if program]
     found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)  # where Debian keeps them, off the PATH
     return found[0] if found else None
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings
+from tests.ports import free_port
 
 SECRET = "swordfish-4711"
 
@@ -33,7 +34,7 @@ def test_a_password_in_a_url_is_in_no_complaint(tmp_path: Path, command: list[st
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SWEEPSERVE_")},
             "SWEEPSERVE_HOME": str(tmp_path),
-            "SWEEPSERVE_PORT": str(_free_port()),
+            "SWEEPSERVE_PORT": str(free_port()),
             "SWEEPSERVE_DATABASE": url.format(secret=SECRET, port=port),
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }
@@ -57,9 +58,3 @@ def test_settings_show_no_secret() -> None:
     settings = Settings(api_key=SECRET, database=f"postgresql+psycopg://ada:{SECRET}@host/sweeps")
     assert SECRET not in repr(settings)
     assert [name for name, value in settings.to_environment().items() if SECRET in value] == ["SWEEPSERVE_DATABASE"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -19,6 +19,7 @@ import pytest
 from service.adapters.sql_store import SqlStore
 from service.client import Client, ClientError, NoAnswer
 from service.settings import Settings
+from tests.ports import free_port
 from trainables import checkpoint
 
 TIMES = 2 if os.environ.get("SWEEPSERVE_LONG_TESTS") else 1
@@ -238,8 +239,7 @@ class Gate:
     def __init__(self, port: int) -> None:
         self._upstream = port
         self._listener: socket.socket | None = None
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.answering = threading.Event()
         self.held = 0
         """Answers that had to wait."""

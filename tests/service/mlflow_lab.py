@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from service.adapters.mlflow_tracker import MlflowTracker
 from service.domain import Measurement, Sweep, SweepState, Trial, TrialState
 from service.settings import Settings
 from service.spec import SweepSpec
+from tests.ports import free_port
 from trainables.saved_model import save_model
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -43,8 +43,7 @@ SPEC = {
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
     """The URL of an MLflow server with its data in a folder, as the embedded stack starts it; ended afterwards."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     options = {
         "port": port,
         "workers": 1,

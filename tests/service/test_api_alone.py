@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,12 +13,13 @@ import httpx
 import pytest
 
 from service.settings import Settings
+from tests.ports import free_port
 
 
 @pytest.mark.slow
 def test_the_api_runs_alone_and_ends_when_it_is_asked_to(tmp_path: Path) -> None:
     """`sweepserve api` on an empty home: it serves, says that there is no Ray, and ends within seconds of SIGTERM."""
-    port = _free_port()
+    port = free_port()
     settings = Settings(
         home=tmp_path / "home", port=port, ray_url="http://127.0.0.1:9", mlflow_url="http://127.0.0.1:9"
     )
@@ -47,7 +47,7 @@ def test_the_api_runs_alone_and_ends_when_it_is_asked_to(tmp_path: Path) -> None
 
 def test_who_asks_is_told_by_the_proxies_that_the_environment_names(tmp_path: Path) -> None:
     """Others can claim whatever address they like: their bad keys are counted as theirs."""
-    settings = Settings(home=tmp_path, port=_free_port(), ray_url="http://127.0.0.1:9", mlflow_url="http://127.0.0.1:9")
+    settings = Settings(home=tmp_path, port=free_port(), ray_url="http://127.0.0.1:9", mlflow_url="http://127.0.0.1:9")
     environment = {**os.environ, **settings.to_environment(), "FORWARDED_ALLOW_IPS": "192.0.2.0/24"}
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "api"],
@@ -65,12 +65,6 @@ def test_who_asks_is_told_by_the_proxies_that_the_environment_names(tmp_path: Pa
     finally:
         process.kill()
         process.communicate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _fastest(url: str) -> float:

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,14 +26,9 @@ from service.api.server import _ray
 from service.errors import Unavailable
 from service.port_values import Job
 from service.settings import Settings
+from tests.ports import free_port
 
 TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -63,12 +57,12 @@ def _head() -> Iterator[Head]:
     (folder / "service" / "driver.py").write_text(DRIVER)
     token = folder / "token"
     token.write_text(secrets.token_hex(32) + "\n")
-    dashboard = _free_port()
+    dashboard = free_port()
     command = [
         str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=1",
         "--object-store-memory=80000000", "--disable-usage-stats", f"--temp-dir={folder}",
-        f"--port={_free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-        f"--dashboard-agent-listen-port={_free_port()}",
+        f"--port={free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+        f"--dashboard-agent-listen-port={free_port()}",
     ]  # fmt: skip
     environment = {
         **os.environ,
@@ -266,7 +260,7 @@ def serving(answer: object, sent: list[dict[str, str]] | None = None) -> Iterato
 
 def test_an_address_without_ray_is_unavailable(tmp_path: Path) -> None:
     """Every method says that Ray does not answer, and where it was looked for."""
-    jobs = RayJobs(f"http://127.0.0.1:{_free_port()}", token_path=tmp_path / "token")
+    jobs = RayJobs(f"http://127.0.0.1:{free_port()}", token_path=tmp_path / "token")
     calls: list[Callable[[], object]] = [
         lambda: jobs.launch("s", 1),
         lambda: jobs.job("s", 1),

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 import time
@@ -33,6 +32,7 @@ from service.inference.serving_config import serving_table
 from service.programs import programs, ray_folder
 from service.replicas_config import ReplicasConfig
 from service.settings import Settings
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -65,7 +65,7 @@ class Cluster:
 @pytest.fixture(scope="module", name="cluster")
 def _cluster() -> Iterator[Cluster]:
     home = Path(tempfile.mkdtemp(prefix="replicas"))
-    dashboard, proxy = _free_port(), _free_port()
+    dashboard, proxy = free_port(), free_port()
     settings = Settings(home=home, dashboard_port=dashboard, mlflow_url="http://127.0.0.1:9", serving=SERVING)
     ray = programs(settings)[1]
     environment = {
@@ -85,12 +85,6 @@ def _cluster() -> Iterator[Cluster]:
         process.wait(10)
         shutil.rmtree(home)
         shutil.rmtree(ray_folder(home), ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until(true: Callable[[], Any], seconds: float, what: str) -> None:
