@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import ray
@@ -10,6 +11,9 @@ from ray.exceptions import RayTaskError
 
 from trainables.data.journal import Block, Checksums
 from trainables.data.spread import Spread, Write, over_threads
+
+PATIENCE = 5.0
+"""Seconds that tasks which run get to end once no more are wanted."""
 
 
 def spread() -> Spread:
@@ -24,23 +28,30 @@ def spread() -> Spread:
 def over_the_cluster(write: Write, blocks: Sequence[Block]) -> Iterator[tuple[Block, Checksums]]:
     """One task a block. Every node must see the disk.
 
-    Whatever a task raises is raised here, and the others are called off. A task whose worker or node died is run again,
-    and writes the same bytes at the same place.
+    Whatever a task raises is raised here; no other is begun then, and those that run are waited for, for some seconds.
+    A task whose worker or node died is run again, and writes the same bytes at the same place.
     """
     task = ray.remote(num_cpus=1)(_call)
     shared = ray.put(write)  # once, though it may hold a whole published dataset
-    running = {task.remote(shared, block): block for block in blocks}
+    waiting = deque(blocks)
+    running: dict[ray.ObjectRef, Block] = {}
     try:
-        while running:
+        while waiting or running:
+            # No more than run at a time: none is ever to be called off, for Ray 2.60 ends the process that calls off a
+            # task in the moment in which it ends by itself.
+            while waiting and len(running) < max(1, ray.cluster_resources().get("CPU", 0)):
+                block = waiting.popleft()
+                running[task.remote(shared, block)] = block
             (done,), _ = ray.wait(list(running))
+            block = running.pop(done)
             try:
                 checksums = ray.get(done)
             except RayTaskError as error:
                 raise error.cause from None
-            yield running.pop(done), checksums
+            yield block, checksums
     finally:
-        for left in running:
-            ray.cancel(left)
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=PATIENCE)
 
 
 def _call(write: Write, block: Block) -> Checksums:
